@@ -1,0 +1,143 @@
+"""Keyslots: ways to unwrap a vault's secrets, each for one holder (docs/format.md 2).
+
+A slot is a clear header (which kind, which parameters) and a box under the key that the holder
+brings: a credential's 32 bytes, or Argon2id (RFC 9106) of a passphrase.  Slots are independent:
+removing one revokes it, for no two share a key.
+"""
+
+import os
+import unicodedata
+from typing import Literal
+
+import msgspec
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+from agent.crypto.box import BoxKey
+from agent.crypto.naming import derive
+from agent.crypto.secrets import VaultSecrets
+from agent.errors import ObjectDamaged, RepositoryTooNew, WrongKey
+from agent.model.ids import SlotId, VaultId
+
+VERSION = 1
+CREDENTIAL_BYTES = 32
+MAX_MEMORY_KIB = 2 * 1024 * 1024  # a hostile slot must not ask for more than RFC 9106's 2 GiB
+MAX_ITERATIONS = 64
+MAX_LANES = 16
+_CREDENTIAL_CONTEXT = "vitrine 2026-11 keyslot credential"
+
+
+class PassphraseCost(msgspec.Struct, frozen=True):
+    """What one guess costs.  Default: RFC 9106 section 4, second choice, four times the memory."""
+
+    memory_kib: int = 256 * 1024
+    iterations: int = 3
+    lanes: int = 4
+
+
+class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A keyslot object."""
+
+    version: int
+    kind: Literal["credential", "passphrase"]
+    vault: VaultId
+    slot: SlotId
+    label: str  # "gate", "recovery": a role, never a person
+    box: bytes
+    salt: bytes = b""
+    cost: PassphraseCost | None = None
+
+    def context(self) -> bytes:
+        """Return what the box is bound to: everything in the header."""
+        return msgspec.msgpack.encode(msgspec.structs.replace(self, box=b""))
+
+
+def wrap_for_credential(secrets: VaultSecrets, credential: bytes, label: str) -> Slot:
+    """Return a slot that the holder of `credential` (32 random bytes) can open."""
+    slot = Slot(VERSION, "credential", secrets.vault, SlotId(os.urandom(16)), label, b"")
+    return _sealed(slot, _credential_key(credential), secrets)
+
+
+def wrap_for_passphrase(
+    secrets: VaultSecrets, passphrase: str, label: str, cost: PassphraseCost | None = None
+) -> Slot:
+    """Return a slot that `passphrase` can open; it is compared after Unicode NFKC."""
+    cost = cost or PassphraseCost()
+    slot = Slot(
+        VERSION,
+        "passphrase",
+        secrets.vault,
+        SlotId(os.urandom(16)),
+        label,
+        b"",
+        salt=os.urandom(16),
+        cost=cost,
+    )
+    return _sealed(slot, _passphrase_key(passphrase, slot.salt, cost), secrets)
+
+
+def unwrap_with_credential(slot: Slot, credential: bytes) -> VaultSecrets:
+    """Return the secrets; raise WrongKey if the credential does not open this slot."""
+    return _opened(slot, _credential_key(credential))
+
+
+def unwrap_with_passphrase(slot: Slot, passphrase: str) -> VaultSecrets:
+    """Return the secrets; raise WrongKey if the passphrase does not open this slot."""
+    if slot.cost is None:
+        raise ObjectDamaged("a passphrase keyslot says nothing of its cost")
+    return _opened(slot, _passphrase_key(passphrase, slot.salt, slot.cost))
+
+
+def encode_slot(slot: Slot) -> bytes:
+    """Return the bytes of the keyslot object."""
+    return msgspec.msgpack.encode(slot)
+
+
+def decode_slot(data: bytes) -> Slot:
+    """Return the slot in `data`; raise ObjectDamaged or RepositoryTooNew."""
+    try:
+        slot = msgspec.msgpack.decode(data, type=Slot)
+    except msgspec.DecodeError as error:
+        raise ObjectDamaged(f"a keyslot does not decode: {error}") from error
+    if slot.version > VERSION:
+        raise RepositoryTooNew(f"a keyslot has version {slot.version}; this program knows 1")
+    return slot
+
+
+def _credential_key(credential: bytes) -> BoxKey:
+    if len(credential) != CREDENTIAL_BYTES:
+        raise WrongKey(f"a gate credential has {CREDENTIAL_BYTES} bytes, not {len(credential)}")
+    return BoxKey(derive(_CREDENTIAL_CONTEXT, credential))
+
+
+def _passphrase_key(passphrase: str, salt: bytes, cost: PassphraseCost) -> BoxKey:
+    sane = (
+        len(salt) >= 16
+        and 1 <= cost.lanes <= MAX_LANES
+        and 1 <= cost.iterations <= MAX_ITERATIONS
+        and 8 * cost.lanes <= cost.memory_kib <= MAX_MEMORY_KIB
+    )
+    if not sane:
+        raise ObjectDamaged("a passphrase keyslot asks for a cost out of all bounds")
+    kdf = Argon2id(
+        salt=salt,
+        length=32,
+        iterations=cost.iterations,
+        lanes=cost.lanes,
+        memory_cost=cost.memory_kib,
+    )
+    return BoxKey(kdf.derive(unicodedata.normalize("NFKC", passphrase).encode()))
+
+
+def _sealed(slot: Slot, key: BoxKey, secrets: VaultSecrets) -> Slot:
+    return msgspec.structs.replace(slot, box=key.seal(secrets.encode(), slot.context()))
+
+
+def _opened(slot: Slot, key: BoxKey) -> VaultSecrets:
+    try:
+        plain = key.open(slot.box, slot.context(), "the keyslot")
+    except ObjectDamaged:
+        raise WrongKey("the passphrase or credential does not open this keyslot") from None
+    secrets = VaultSecrets.decode(plain)
+    if secrets.vault != slot.vault:
+        raise WrongKey("a keyslot names one vault and holds the secrets of another")
+    return secrets

@@ -1,0 +1,140 @@
+"""A vault's keys as values: everything (in a keyslot), what a writer holds, what a reader holds.
+
+| type         | seal | name | read index | sign as host | open | enrol writers |
+|--------------|------|------|------------|--------------|------|---------------|
+| WriterKeys   | yes  | yes  | yes        | yes          |      |               |
+| ReaderKeys   |      | yes  | yes        |              |      |               |
+| VaultSecrets | yes  | yes  | yes        |              | yes  | yes           |
+"""
+
+import os
+
+import msgspec
+
+from agent.crypto.box import IndexKey
+from agent.crypto.naming import IdKey, host_id
+from agent.crypto.packkeys import OpeningKey, SealKey
+from agent.crypto.signing import SigningKey, VerifyKey
+from agent.errors import WrongKey
+from agent.model.ids import HostId, VaultId
+
+FIRST_EPOCH = 1
+
+
+class VaultSecrets(msgspec.Struct, frozen=True):
+    """Everything about one vault: the plaintext of its keyslots.  Never at rest in the clear."""
+
+    vault: VaultId
+    name: str
+    department: str
+    level: int  # sensitivity 1 to 5 (GB/T 39725-2020)
+    id_key: bytes
+    index_key: bytes
+    authority: bytes  # Ed25519 private key that enrols writers
+    epochs: dict[int, bytes]  # epoch → seed of its opening key; the highest is current
+
+    @classmethod
+    def generate(cls, name: str, department: str, level: int) -> "VaultSecrets":
+        """Return the secrets of a new vault."""
+        return cls(
+            vault=VaultId(os.urandom(16)),
+            name=name,
+            department=department,
+            level=level,
+            id_key=os.urandom(32),
+            index_key=os.urandom(32),
+            authority=SigningKey.generate().raw,
+            epochs={FIRST_EPOCH: OpeningKey.generate().seed},
+        )
+
+    def encode(self) -> bytes:
+        """Return the MessagePack form that keyslots wrap."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "VaultSecrets":
+        """Return the secrets in `data`; raise WrongKey where there are none."""
+        try:
+            return msgspec.msgpack.decode(data, type=cls)
+        except msgspec.DecodeError as error:
+            raise WrongKey("a keyslot opened, but holds no vault secrets") from error
+
+    def reader(self) -> "ReaderKeys":
+        """Return what the gate keeps at rest."""
+        authority = SigningKey(self.authority).verify_key().raw
+        return ReaderKeys(
+            vault=self.vault,
+            name=self.name,
+            department=self.department,
+            level=self.level,
+            id_key=self.id_key,
+            index_key=self.index_key,
+            authority=authority,
+        )
+
+    def writer(self, signing: bytes) -> "WriterKeys":
+        """Return the write-only bundle of the host that signs with `signing`."""
+        epoch = max(self.epochs)
+        return WriterKeys(
+            vault=self.vault,
+            epoch=epoch,
+            seal_key=OpeningKey(self.epochs[epoch]).seal_key().raw,
+            id_key=self.id_key,
+            index_key=self.index_key,
+            signing=signing,
+        )
+
+
+class ReaderKeys(msgspec.Struct, frozen=True):
+    """What verifies and finds, but opens no pack."""
+
+    vault: VaultId
+    name: str
+    department: str
+    level: int
+    id_key: bytes
+    index_key: bytes
+    authority: bytes  # public
+
+    def ids(self) -> IdKey:
+        """Return the key that names chunks and trees."""
+        return IdKey(self.id_key)
+
+    def index(self) -> IndexKey:
+        """Return the key that reads indexes and snapshots."""
+        return IndexKey(self.index_key)
+
+    def authority_key(self) -> VerifyKey:
+        """Return the key that every writer's enrolment is signed with."""
+        return VerifyKey(self.authority)
+
+
+class WriterKeys(msgspec.Struct, frozen=True):
+    """The write-only bundle: all that an agent holds of a vault.  Opens nothing."""
+
+    vault: VaultId
+    epoch: int
+    seal_key: bytes
+    id_key: bytes
+    index_key: bytes
+    signing: bytes
+
+    def seal(self) -> SealKey:
+        """Return the key that seals pack keys."""
+        return SealKey(self.seal_key)
+
+    def ids(self) -> IdKey:
+        """Return the key that names chunks and trees."""
+        return IdKey(self.id_key)
+
+    def index(self) -> IndexKey:
+        """Return the key that reads indexes and snapshots."""
+        return IndexKey(self.index_key)
+
+    def signer(self) -> SigningKey:
+        """Return this host's signing key."""
+        return SigningKey(self.signing)
+
+    def host(self) -> HostId:
+        """Return the name this host writes under."""
+        return host_id(self.signer().verify_key().raw)

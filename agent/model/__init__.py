@@ -1,0 +1,1 @@
+"""Values that travel between rooms: no I/O, no trio, no keys."""

@@ -1,0 +1,157 @@
+"""What a directory looks like in the repository (docs/format.md 6): entries, pages, extents.
+
+A `TreePage` is a leaf with entries in byte order of their names, or an inner page that names the
+pages below it.  Files name their content as packed extents of 40 bytes.  Everything here encodes
+to the same bytes every time, for equal pages must be stored once.
+"""
+
+import enum
+import struct
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from agent.errors import ObjectDamaged
+from agent.model.ids import ID_BYTES
+
+EXTENT = struct.Struct("<32sQ")  # id, bytes covered
+HOLE = bytes(ID_BYTES)  # the id of an extent that is a hole; no digest of ours is all zero
+INLINE_EXTENTS = 64  # 2.5 KiB in the entry; a longer list moves to content pages
+
+PAGE_MEAN_ENTRIES = 256  # docs/format.md 6: one changed file rewrites about 256 entries
+PAGE_MAX_ENTRIES = 1024
+PAGE_MAX_BYTES = 256 * 1024  # of names, xattrs and extents; bounds what one page costs to open
+
+
+class Kind(enum.IntEnum):
+    """The kinds of a directory entry (inode(7))."""
+
+    FILE = 0
+    DIRECTORY = 1
+    SYMLINK = 2
+    FIFO = 3
+    SOCKET = 4
+    CHARACTER_DEVICE = 5
+    BLOCK_DEVICE = 6
+
+
+class Flaw(enum.IntEnum):
+    """What is wrong with an entry, so that nobody takes it for whole."""
+
+    NONE = 0
+    CHANGED_WHILE_READ = 1  # content is of one read, but the file changed during every try
+    UNREADABLE = 2  # metadata only: opening or reading failed
+    UNLISTED = 3  # a directory whose entries could not be listed
+
+
+class Extent(msgspec.Struct, frozen=True, gc=False):
+    """A stretch of a file: `length` bytes held by chunk `id`, or a hole where `id` is `HOLE`."""
+
+    id: bytes
+    length: int
+
+    @property
+    def is_hole(self) -> bool:
+        """Tell whether this stretch is a hole, which reads as zeros."""
+        return self.id == HOLE
+
+
+_FIELDS = {
+    "name": "n",
+    "kind": "k",
+    "mode": "m",
+    "uid": "u",
+    "gid": "g",
+    "mtime_ns": "t",
+    "ctime_ns": "e",
+    "inode": "i",
+    "links": "l",
+    "size": "s",
+    "content": "c",
+    "depth": "p",
+    "digest": "h",
+    "target": "y",
+    "device": "d",
+    "xattrs": "x",
+    "tree": "r",
+    "files": "f",
+    "bytes": "b",
+    "flaw": "w",
+    "origin": "o",
+}
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename=_FIELDS):
+    """One name in a directory, with everything needed to put it back.
+
+    Field names in the encoding are single letters; absent means the default; a reader ignores
+    letters it does not know, so that later versions may add what is not needed to restore.
+    """
+
+    name: bytes  # as the kernel gave it; never decoded
+    kind: Kind = Kind.FILE
+    mode: int = 0  # permission, set-id and sticky bits: st_mode & 0o7777
+    uid: int = 0
+    gid: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    inode: int = 0
+    links: int = 1  # st_nlink of anything but a directory; entries of equal inode share content
+    size: int = 0  # st_size; the extents add up to it
+    content: bytes = b""  # packed EXTENTs, of chunks if depth is 0, else of content pages
+    depth: int = 0  # how many levels of content pages lie between `content` and chunks
+    digest: bytes = b""  # BLAKE3 of the whole file, unkeyed: what b3sum prints
+    target: bytes = b""  # of a symbolic link
+    device: int = 0  # st_rdev of a device node
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()  # sorted by name; ACLs are system.posix_acl_*
+    tree: bytes = b""  # of a directory: TreeId of its root page; empty for an empty directory
+    files: int = 0  # of a directory: how many non-directories lie below it
+    bytes: int = 0  # of a directory: the sum of their sizes
+    flaw: Flaw = Flaw.NONE
+    origin: bytes = b""  # of a source at the root of a snapshot: its absolute path on the host
+
+
+class PageRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A page below an inner page: the first name in it, and its id."""
+
+    first: bytes
+    id: bytes
+
+
+class TreePage(
+    msgspec.Struct, frozen=True, omit_defaults=True, rename={"entries": "e", "pages": "p"}
+):
+    """A leaf (entries, sorted by name) or an inner page (pages, sorted by first name)."""
+
+    entries: tuple[Entry, ...] = ()
+    pages: tuple[PageRef, ...] = ()
+
+
+_encoder = msgspec.msgpack.Encoder()
+_page_decoder = msgspec.msgpack.Decoder(TreePage)
+
+
+def encode_page(page: TreePage) -> bytes:
+    """Return the one encoding of `page` (MessagePack, shortest forms, defaults left out)."""
+    return _encoder.encode(page)
+
+
+def decode_page(data: bytes) -> TreePage:
+    """Return the page that `data` encodes; raise ObjectDamaged where it is not one."""
+    try:
+        return _page_decoder.decode(data)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise ObjectDamaged(f"a tree page does not decode: {error}") from error
+
+
+def pack_extents(extents: Iterable[tuple[bytes, int]]) -> bytes:
+    """Return the packed form of (id, length) pairs: 40 bytes each."""
+    return b"".join(EXTENT.pack(id_, length) for id_, length in extents)
+
+
+def unpack_extents(packed: bytes) -> Iterator[Extent]:
+    """Yield the extents of `packed`; raise ObjectDamaged on a torn one."""
+    if len(packed) % EXTENT.size:
+        raise ObjectDamaged("a list of extents ends inside an extent")
+    for id_, length in EXTENT.iter_unpack(packed):
+        yield Extent(id_, length)

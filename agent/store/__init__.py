@@ -1,0 +1,1 @@
+"""Named bytes, no meaning: the contract in `base`, one module an implementation."""
