@@ -1,0 +1,48 @@
+# `make` lists the targets.  Everything runs in .venv, which `make setup` keeps up to date.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # pytest's summary is to be the last thing on the screen
+SHELL := bash
+BIN := .venv/bin
+PYTEST_ARGS ?=
+
+.PHONY: help setup setup-run check lint format test demo bench lock clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+setup: ## Debian packages and .venv; fast when nothing changed
+	@tools/setup.sh
+
+setup-run: # enough to run Vitrine, without what only the tests need
+	@tools/setup.sh build runtime
+
+check: lint test ## what CI runs
+
+lint: setup ## ruff, mypy --strict, import-linter, shellcheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	shellcheck tools/*.sh .ci/run
+
+format: setup ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: setup ## pytest; pick with PYTEST_ARGS="-m 'not slow' tests/unit"
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: setup-run ## see it work: back up, unlock, browse, lock
+	$(BIN)/vitrine demo
+
+bench: setup ## measure, beside restic
+	$(BIN)/python -m benchmarks
+
+lock: ## newest dependencies that pyproject.toml allows, into requirements*.lock
+	tools/lock.sh
+
+clean: ## remove what make made
+	rm -rf .venv build dist *.egg-info
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
