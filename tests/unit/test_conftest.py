@@ -80,6 +80,17 @@ def test_tests_do_not_share_a_ledger(inner: pytest.Pytester) -> None:
     assert outcome(inner, body) == {"failed": 1, "passed": 1}
 
 
+def test_root_is_asked_of_root_only(
+    inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test marked `root` is skipped for anyone else, and runs for root."""
+    body = "@pytest.mark.root\ndef test_it(): pass\n"
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert outcome(inner, body) == {"skipped": 1}
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert outcome(inner, body) == {"passed": 1}
+
+
 def test_missing_program_skips_on_a_desk(inner: pytest.Pytester) -> None:
     """A developer without a program sees its tests skipped."""
     body = "@pytest.mark.service('sh', 'no-such-pacs')\ndef test_it(): pass\n"
