@@ -14,7 +14,7 @@ class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """Base: the tag is the class's name."""
 
 
-# --- answers that any server gives -------------------------------------------------------------
+# --- answers that any server gives --------------------------------------------------------------
 
 
 class Failed(Message, frozen=True):
@@ -38,7 +38,7 @@ class Progress(Message, frozen=True):
     unit: str = ""  # "files" or "bytes"
 
 
-# --- to the agent (admin socket) -----------------------------------------------------------------
+# --- to the agent (admin socket) ----------------------------------------------------------------
 
 
 class TakeSnapshot(Message, frozen=True):
@@ -93,7 +93,7 @@ class AgentStatus(Message, frozen=True):
     pid: int
 
 
-# --- to the gate (user socket; the kernel says who calls) ------------------------------------------
+# --- to the gate (user socket; the kernel says who calls) ---------------------------------------
 
 
 class Factors(Message, frozen=True):
@@ -285,7 +285,7 @@ class GateStatus(Message, frozen=True):
     pid: int
 
 
-# --- between the gate and a session's worker (the socket pair the worker was started with) -----------
+# --- between the gate and a session's worker (the socket pair the worker was started with) ------
 
 
 class WorkerGrant(Message, frozen=True):
@@ -357,7 +357,7 @@ class Sealed(Message, frozen=True):
     """From the worker: every operation is refused and the kernel's caches are empty."""
 
 
-# --- from the gate to the launcher (its socket; only the gate's uid is heard) ------------------------
+# --- from the gate to the launcher (its socket; only the gate's uid is heard) -------------------
 
 
 class StartMount(Message, frozen=True):

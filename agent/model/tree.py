@@ -106,9 +106,10 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename=_F
     xattrs: tuple[tuple[bytes, bytes], ...] = ()  # sorted by name; ACLs are system.posix_acl_*
     tree: bytes = b""  # of a directory: TreeId of its root page; empty for an empty directory
     files: int = 0  # of a directory: how many non-directories lie below it
-    bytes: int = 0  # of a directory: the sum of their sizes
     flaw: Flaw = Flaw.NONE
     origin: bytes = b""  # of a source at the root of a snapshot: its absolute path on the host
+    # last, for its name hides the type from what follows
+    bytes: int = 0  # of a directory: the sum of their sizes
 
 
 class PageRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -149,7 +150,7 @@ def pack_extents(extents: Iterable[tuple[bytes, int]]) -> bytes:
     return b"".join(EXTENT.pack(id_, length) for id_, length in extents)
 
 
-def unpack_extents(packed: bytes) -> Iterator[Extent]:
+def unpack_extents(packed: bytes | memoryview) -> Iterator[Extent]:
     """Yield the extents of `packed`; raise ObjectDamaged on a torn one."""
     if len(packed) % EXTENT.size:
         raise ObjectDamaged("a list of extents ends inside an extent")

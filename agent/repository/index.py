@@ -1,0 +1,171 @@
+"""Indexes: which chunk lies where.  Sealed objects in the repository, mapped files beside us.
+
+An index object's plaintext is laid out so that it can be searched where it lies, without being
+read: sorted, fixed-width records.  Integers are little-endian (docs/format.md 5).
+
+    header  32  "VITRINDX", version u32, packs u32, frames u32, superseded u32, chunks u64
+    packs       id (32), first frame u32, kind u8, 0 0 0, size u64
+    frames      offset u32, stored u32, plain u32, codec u8, 0 0 0
+    superseded  ids (32) of index objects whose content is all in this one
+    chunks      id (32), pack u32, frame u32, offset u32, length u32; sorted by id
+"""
+
+import mmap
+import os
+import struct
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from agent.errors import ObjectDamaged, RepositoryTooNew
+from agent.model.ids import ID_BYTES, IndexId, PackId
+from agent.model.location import ChunkLocation, FrameLocation, PackKind
+from agent.repository.pack import FRAME_ROW, ChunkRow, Contents, FrameRow
+
+MAGIC = b"VITRINDX"
+VERSION = 1
+HEADER = struct.Struct("<8sIIIIQ")
+PACK_ROW = struct.Struct("<32sIB3xQ")  # id, first frame, kind, size
+RECORD = struct.Struct("<32sIIII")  # chunk id, pack, frame, offset, length
+_U32X4 = struct.Struct("<IIII")
+
+
+class PackRow(NamedTuple):
+    """A pack as an index lists it."""
+
+    id: PackId
+    first_frame: int
+    kind: PackKind
+    size: int
+
+
+def encode(packs: Sequence[Contents], supersedes: Sequence[IndexId] = ()) -> bytes:
+    """Return the plaintext of an index object over whole packs."""
+    rows: list[bytes] = []
+    frames: list[FrameRow] = []
+    records: list[bytes] = []
+    for number, contents in enumerate(packs):
+        rows.append(PACK_ROW.pack(contents.pack, len(frames), contents.kind, contents.size))
+        frames += contents.frames
+        records += [
+            RECORD.pack(chunk.id, number, chunk.frame, chunk.offset, chunk.length)
+            for chunk in contents.chunks
+        ]
+    records.sort()
+    head = HEADER.pack(MAGIC, VERSION, len(rows), len(frames), len(supersedes), len(records))
+    frame_rows = (FRAME_ROW.pack(*frame) for frame in frames)
+    return b"".join((head, *rows, *frame_rows, *supersedes, *records))
+
+
+class IndexFile:
+    """One index object's plaintext, searched where it lies."""
+
+    def __init__(self, data: bytes | mmap.mmap, name: str) -> None:
+        """Take the plaintext, or a map of it; `name` is the object's id in hexadecimal."""
+        self._data = data
+        self.name = name
+        self.id = IndexId(bytes.fromhex(name))
+        if len(data) < HEADER.size:
+            raise ObjectDamaged(f"index {name} is cut short")
+        magic, version, packs, frames, superseded, chunks = HEADER.unpack_from(data)
+        if magic != MAGIC:
+            raise ObjectDamaged(f"{name} is not an index")
+        if version > VERSION:
+            raise RepositoryTooNew(f"index {name} has version {version}; this program knows 1")
+        self.pack_count, self.frame_count, self.chunk_count = packs, frames, chunks
+        self._frames_at = HEADER.size + packs * PACK_ROW.size
+        superseded_at = self._frames_at + frames * FRAME_ROW.size
+        self._chunks_at = superseded_at + superseded * ID_BYTES
+        if self._chunks_at + chunks * RECORD.size != len(data):
+            raise ObjectDamaged(f"index {name} has the wrong length")
+        self.supersedes = tuple(
+            IndexId(data[at : at + ID_BYTES])
+            for at in range(superseded_at, self._chunks_at, ID_BYTES)
+        )
+
+    @classmethod
+    def map(cls, descriptor: int, name: str) -> "IndexFile":
+        """Map a file by descriptor; the descriptor may be closed afterwards."""
+        if not os.fstat(descriptor).st_size:
+            raise ObjectDamaged(f"index {name} is empty")
+        return cls(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), name)
+
+    def find(self, id_: bytes) -> ChunkLocation | None:
+        """Return where the chunk lies, or None."""
+        data, base, size = self._data, self._chunks_at, RECORD.size
+        place = bisect_left(
+            range(self.chunk_count),
+            id_,
+            key=lambda n: data[base + n * size : base + n * size + ID_BYTES],
+        )
+        at = base + place * size
+        if place == self.chunk_count or data[at : at + ID_BYTES] != id_:
+            return None
+        pack, frame, offset, length = _U32X4.unpack_from(data, at + ID_BYTES)
+        return ChunkLocation(self._frame(pack, frame), offset, length)
+
+    def packs(self) -> Iterator[PackRow]:
+        """Yield the packs."""
+        return (self._pack(number) for number in range(self.pack_count))
+
+    def contents(self) -> list[Contents]:
+        """Return everything, a pack at a time, as `encode` took it."""
+        chunks: list[list[ChunkRow]] = [[] for _ in range(self.pack_count)]
+        for id_, pack, frame, offset, length in RECORD.iter_unpack(self._data[self._chunks_at :]):
+            chunks[pack].append(ChunkRow(id_, frame, offset, length))
+        rows = list(self.packs())
+        ends = [row.first_frame for row in rows[1:]] + [self.frame_count]
+        return [
+            Contents(
+                row.id,
+                row.kind,
+                row.size,
+                [self._frame_row(number) for number in range(row.first_frame, end)],
+                chunks[number],
+            )
+            for number, (row, end) in enumerate(zip(rows, ends, strict=True))
+        ]
+
+    def _pack(self, number: int) -> PackRow:
+        if number >= self.pack_count:
+            raise ObjectDamaged(f"index {self.name} names a pack it does not list")
+        at = HEADER.size + number * PACK_ROW.size
+        id_, first_frame, kind, size = PACK_ROW.unpack_from(self._data, at)
+        return PackRow(PackId(id_), first_frame, PackKind(kind), size)
+
+    def _frame_row(self, number: int) -> FrameRow:
+        if number >= self.frame_count:
+            raise ObjectDamaged(f"index {self.name} names a frame it does not list")
+        return FrameRow._make(
+            FRAME_ROW.unpack_from(self._data, self._frames_at + number * FRAME_ROW.size)
+        )
+
+    def _frame(self, pack_number: int, frame_number: int) -> FrameLocation:
+        pack = self._pack(pack_number)
+        row = self._frame_row(pack.first_frame + frame_number)
+        return FrameLocation(pack.id, frame_number, row.offset, row.stored, row.plain, row.codec)
+
+
+class Index:
+    """All live index files of one vault, as one."""
+
+    def __init__(self, files: Iterable[IndexFile]) -> None:
+        """Take the files; those that another one supersedes should be left out."""
+        self._files = sorted(files, key=lambda file: -file.chunk_count)
+
+    @property
+    def files(self) -> tuple[IndexFile, ...]:
+        """The files, largest first."""
+        return tuple(self._files)
+
+    def find(self, id_: bytes) -> ChunkLocation | None:
+        """Return where the chunk or tree page lies, or None."""
+        for file in self._files:
+            found = file.find(id_)
+            if found is not None:
+                return found
+        return None
+
+    def __contains__(self, id_: bytes) -> bool:
+        """Tell whether the chunk or tree page is stored."""
+        return self.find(id_) is not None

@@ -1,0 +1,169 @@
+"""Appending to one vault: claim ids, fill packs, flush the index, commit a snapshot.
+
+Order is everything: a pack is durable before an index names it, an index before a snapshot needs
+it, and the snapshot is the only commit point.  What was put and not committed is garbage that the
+next run adopts (`adopt_orphans`) instead of storing it again.
+
+Thread-safe but for `flush` and `commit`, which the one coordinating task calls.
+"""
+
+import threading
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from agent.crypto.naming import object_name
+from agent.crypto.secrets import WriterKeys
+from agent.errors import ChainBroken, ObjectExists
+from agent.model.ids import PackId, SnapshotId, TreeId
+from agent.model.location import PackKind
+from agent.model.snapshot import Snapshot, SnapshotInfo
+from agent.repository import layout
+from agent.repository.chain import encode_snapshot, find_tip
+from agent.repository.index import Index, IndexFile, encode
+from agent.repository.indexcache import IndexCache, seal_index
+from agent.repository.pack import Contents, PackBuilder
+from agent.repository.packtable import read_contents
+from agent.store.base import Store
+
+FLUSH_CHUNKS = 64 * 1024  # bounds the ids held in memory between two index objects: about 10 MB
+MERGE_FAN_IN = 8  # so many index objects of one size class become one of the next
+MERGE_MAX_CHUNKS = 512 * 1024  # 24 MiB of records: bounds the memory of a merge
+
+
+class Tip(NamedTuple):
+    """The end of this writer's chain."""
+
+    sequence: int
+    id: bytes
+
+
+class VaultWriter:
+    """One run's writes to one vault."""
+
+    def __init__(self, store: Store, keys: WriterKeys, cache: IndexCache) -> None:
+        """Take the vault's write-only keys and the local index cache, which is refreshed."""
+        self.ids = keys.ids()
+        self._store = store
+        self._vault = keys.vault
+        self._epoch = keys.epoch
+        self._seal = keys.seal()
+        self._index_key = keys.index()
+        self._signer = keys.signer()
+        self._host = keys.host()
+        self._cache = cache
+        self._index: Index = cache.refresh()
+        self._lock = threading.Lock()
+        self._claimed: set[bytes] = set()
+        self._unindexed: list[Contents] = []
+        self._unindexed_chunks = 0
+        self.added_bytes = 0
+
+    def claim(self, id_: bytes) -> bool:
+        """Return True if the caller must store this chunk or page: nobody has, nobody will."""
+        if id_ in self._claimed or id_ in self._index:
+            return False
+        with self._lock:
+            if id_ in self._claimed:
+                return False
+            self._claimed.add(id_)
+            return True
+
+    def builder(self, kind: PackKind) -> PackBuilder:
+        """Return an empty pack to fill."""
+        return PackBuilder(self._seal, self._index_key, self._vault, self._epoch, kind)
+
+    def put(self, builder: PackBuilder) -> None:
+        """Finish the pack and make it durable."""
+        contents, parts = builder.finish()
+        self._store.put(layout.pack(contents.pack), parts)
+        with self._lock:
+            self._unindexed.append(contents)
+            self._unindexed_chunks += len(contents.chunks)
+            self.added_bytes += contents.size
+
+    @property
+    def wants_flush(self) -> bool:
+        """Tell whether enough has been put that it should be indexed before going on."""
+        return self._unindexed_chunks >= FLUSH_CHUNKS
+
+    def flush(self) -> None:
+        """Index every pack that was put: from here on a crash loses none of them."""
+        with self._lock:
+            packs, self._unindexed, self._unindexed_chunks = self._unindexed, [], 0
+        if not packs:
+            return
+        self._put_index(encode(packs))
+        with self._lock:
+            self._claimed.difference_update(c.id for pack in packs for c in pack.chunks)
+        self._merge_small()
+
+    def commit(self, snapshot: Snapshot) -> SnapshotInfo:
+        """Flush, then put the snapshot; it must follow `tip()`."""
+        self.flush()
+        data = encode_snapshot(snapshot, self._index_key, self._signer)
+        try:
+            name = layout.snapshot(self._vault, self._host, snapshot.sequence)
+            self._store.put(name, [data])
+        except ObjectExists:
+            raise ChainBroken(
+                f"snapshot {snapshot.sequence} of this host exists already",
+                hint="another agent uses this host's keys: enrol each host on its own",
+            ) from None
+        return SnapshotInfo(SnapshotId(object_name(data)), snapshot, len(data))
+
+    def tip(self) -> Tip:
+        """Return the end of this writer's chain, from the repository."""
+        return Tip(*find_tip(self._store, self._vault, self._host))
+
+    def adopt_orphans(self) -> int:
+        """Index packs of this vault that a crashed run left; return how many."""
+        indexed = {pack.id for file in self._index.files for pack in file.packs()}
+        adopted = 0
+        for listed in self._store.list(layout.PACKS):
+            pack = layout.pack_id(listed.name)
+            if pack is None or pack in indexed:
+                continue
+            contents = self._orphan(pack, listed.size)
+            if contents is not None:
+                adopted += 1
+                self._unindexed.append(contents)
+        self.flush()
+        return adopted
+
+    def _orphan(self, pack: PackId, size: int) -> Contents | None:
+        """Return what an unindexed pack holds, or None if it is another vault's."""
+        return read_contents(self._store, self._index_key, self._vault, pack, size)
+
+    def _put_index(self, plain: bytes) -> None:
+        id_, box = seal_index(plain, self._index_key)
+        self._store.put(layout.index(self._vault, id_), [box])
+        self._index = self._cache.add(id_, plain)
+
+    def _merge_small(self) -> None:
+        """Keep the number of index objects logarithmic; superseded ones stay for the pruner."""
+        for group in _size_classes(self._index.files):
+            if len(group) < MERGE_FAN_IN or sum(f.chunk_count for f in group) > MERGE_MAX_CHUNKS:
+                continue
+            packs = {c.pack: c for file in group for c in file.contents()}
+            self._put_index(encode(list(packs.values()), [file.id for file in group]))
+            return
+
+
+def _size_classes(files: Iterable[IndexFile]) -> list[list[IndexFile]]:
+    """Return the files grouped by the power of MERGE_FAN_IN that their size lies under."""
+    classes: dict[int, list[IndexFile]] = {}
+    for file in files:
+        size, rank = file.chunk_count, 0
+        while size >= MERGE_FAN_IN:
+            size //= MERGE_FAN_IN
+            rank += 1
+        classes.setdefault(rank, []).append(file)
+    return list(classes.values())
+
+
+def put_page(writer: VaultWriter, builder: PackBuilder, page: bytes) -> TreeId:
+    """Add a page to `builder` unless it is known; return its id."""
+    id_ = writer.ids.tree_id(page)
+    if writer.claim(id_):
+        builder.add(id_, page)
+    return id_
