@@ -1,0 +1,101 @@
+"""`vitrine`: finds the command, and turns every error into a message and an exit status."""
+
+import importlib
+import logging
+import os
+import sys
+
+import click
+
+from agent.errors import VitrineError
+
+# name → module and attribute; a module is imported when its command runs, so that
+# `vitrine status` does not wait for what only `vitrine demo` needs
+_COMMANDS = {
+    "init": ("agent.cli.init", "init"),
+    "up": ("agent.cli.up", "up"),
+    "agent": ("agent.cli.services", "agent"),
+    "gate": ("agent.cli.services", "gate"),
+    "launcher": ("agent.cli.services", "launcher"),
+    "snapshot": ("agent.cli.snapshot", "snapshot"),
+    "status": ("agent.cli.status", "status"),
+    "snapshots": ("agent.cli.snapshots", "snapshots"),
+    "ls": ("agent.cli.browse", "ls"),
+    "find": ("agent.cli.browse", "find"),
+    "diff": ("agent.cli.diff", "diff"),
+    "user": ("agent.cli.users", "user"),
+    "unlock": ("agent.cli.unlock", "unlock"),
+    "lock": ("agent.cli.unlock", "lock"),
+    "sessions": ("agent.cli.unlock", "sessions"),
+    "restore": ("agent.cli.restore", "restore"),
+    "recover": ("agent.cli.restore", "recover"),
+    "verify": ("agent.cli.verify", "verify"),
+    "audit": ("agent.cli.audit", "audit"),
+    "demo": ("agent.cli.demo", "demo"),
+}
+_INTERRUPTED = 130  # what a shell expects after Ctrl-C
+_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table, which is the order of use."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command, or None."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vitrine", prog_name="vitrine")
+def vitrine() -> None:
+    """Continuous, encrypted backup with its history behind glass."""
+
+
+def main() -> None:
+    """Run the command line and exit with its status (docs/exit-codes.md)."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Return the exit status of one command; what goes wrong is told on standard error."""
+    try:
+        status = vitrine.main(arguments, prog_name="vitrine", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("vitrine: interrupted", err=True)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` is no error
+        return 0
+    except Exception as error:  # noqa: BLE001 - the edge: nobody should meet a traceback
+        return _failed(error)
+    return status if isinstance(status, int) else 0
+
+
+def _failed(error: Exception) -> int:
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if os.environ.get("VITRINE_DEBUG"):
+        raise error
+    if isinstance(error, VitrineError):
+        click.echo(f"vitrine: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"         {error.hint}", err=True)
+        return error.exit_status
+    click.echo(
+        f"vitrine: internal error ({type(error).__name__})\n"
+        "         run it again with VITRINE_DEBUG=1 and report what it prints",
+        err=True,
+    )
+    return _INTERNAL

@@ -1,0 +1,130 @@
+"""How answers look: tables and sizes for people, JSON for programs."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+import click
+import msgspec
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from agent.clock import SystemClock, utc
+from agent.control import messages
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_STEP = 1000
+_AFTER_S = 1.0  # a bar that flashes by tells nothing
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on standard output."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
+    """Print a table without lines; columns named in `right` are numbers."""
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+    for column in columns:
+        numeric = column in right.split()
+        shown.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people, in powers of 1,000 as disks are sold."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
+        if value < _STEP:
+            break
+        value, unit = value / _STEP, larger
+    return f"{count} B" if unit == "B" else f"{value:.{1 if value < 100 else 0}f} {unit}"
+
+
+def number(count: int) -> str:
+    """Return a count with separators."""
+    return f"{count:,}"
+
+
+def when(time_ns: int) -> str:
+    """Return a time for people, in the local zone."""
+    local = utc(time_ns).astimezone()
+    today = utc(SystemClock().now_ns()).astimezone().date()
+    if local.date() == today:
+        return f"today {local:%H:%M:%S}"
+    if local.year == today.year:
+        return f"{local:%d %b %H:%M}"
+    return f"{local:%Y-%m-%d %H:%M}"
+
+
+def clock_time(time_ns: int) -> datetime:
+    """Return the local time of `time_ns`."""
+    return utc(time_ns).astimezone()
+
+
+def ago(time_ns: int) -> str:
+    """Return how long ago something was, roughly."""
+    seconds = max(0, (SystemClock().now_ns() - time_ns) // 1_000_000_000)
+    for unit, length in (("day", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length or (unit == "min" and seconds >= length):
+            count = seconds // length
+            return f"{count} {unit}{'s' if unit == 'day' else ''} ago"
+    return f"{seconds} s ago"
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[messages.Progress], None]]:
+    """Show how far a request has come, once it takes over a second; gone when it is done."""
+    clock, started = SystemClock(), SystemClock().monotonic()
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        _Amount(),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+    )
+    task = bar.add_task("", total=None)
+
+    def show(step: messages.Progress) -> None:
+        if clock.monotonic() - started < _AFTER_S:
+            return
+        bar.start()
+        total = step.total or None
+        bar.update(task, description=step.phase, completed=step.done, total=total, unit=step.unit)
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+
+
+class _Amount(ProgressColumn):
+    """Bytes as sizes, everything else as counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bytes, self._count = DownloadColumn(), MofNCompleteColumn()
+
+    def render(self, task: Task) -> RenderableType:
+        """Return the amount in the unit of the task."""
+        column = self._bytes if task.fields.get("unit") == "bytes" else self._count
+        return column.render(task)

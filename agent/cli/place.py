@@ -1,0 +1,124 @@
+"""Where this installation is: the configuration directory, and the sockets it names."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from agent.control.client import call
+from agent.control.messages import Factors, Message, Progress
+from agent.errors import ConfigInvalid, ProtocolError, ServiceNotRunning
+
+DEFAULT = Path("/etc/vitrine")
+_VARIABLE = "VITRINE_CONFIG_DIR"
+
+
+class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """client.toml: what anyone on this machine may know.  Holds no secret."""
+
+    repository: str
+    agent_socket: str = ""  # empty: no agent on this host
+    gate_socket: str = ""  # empty: no gate on this host
+
+
+Answer = TypeVar("Answer", bound=Message)
+_Command = Callable[..., Any]
+
+
+def config_dir_option(command: _Command) -> _Command:
+    """Add `--config-dir`, by default $VITRINE_CONFIG_DIR or /etc/vitrine."""
+    option = click.option(
+        "--config-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=lambda: Path(os.environ.get(_VARIABLE, DEFAULT)),
+        show_default=f"${_VARIABLE} or {DEFAULT}",
+        help="Where `vitrine init` put the configuration.",
+    )
+    return option(command)
+
+
+def client(config_dir: Path) -> Client:
+    """Return what client.toml says; raise ConfigInvalid where there is none."""
+    path = config_dir / "client.toml"
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Client)
+    except FileNotFoundError:
+        raise ConfigInvalid(
+            f"there is no {path}",
+            hint="name the directory with --config-dir, or make one with `vitrine init`",
+        ) from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigInvalid(f"{path}: {error}") from error
+
+
+def ask_gate(
+    config_dir: Path,
+    request: Message,
+    answer: type[Answer],
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Answer:
+    """Return the gate's answer."""
+    return _ask(client(config_dir).gate_socket, "gate", request, answer, on_progress)
+
+
+def ask_agent(
+    config_dir: Path,
+    request: Message,
+    answer: type[Answer],
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Answer:
+    """Return the agent's answer."""
+    return _ask(client(config_dir).agent_socket, "agent", request, answer, on_progress)
+
+
+def factor_options(command: _Command) -> _Command:
+    """Add `--password-file` and `--otp`, for use without a terminal."""
+    password = click.option(
+        "--password-file",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        help="Read the password from the first line of this file.",
+    )
+    otp = click.option("--otp", help="The token's code, or a recovery code.")
+    return password(otp(command))
+
+
+def ask_factors(password_file: Path | None, otp: str | None, whose: str = "") -> Factors:
+    """Return the caller's two factors: from the options, else asked for."""
+    if password_file is None:
+        password = click.prompt(f"{whose}password".capitalize(), hide_input=True, err=True)
+    else:
+        password = first_line(password_file)
+    if otp is None:
+        otp = click.prompt(f"{whose}token (authenticator app)".capitalize(), err=True)
+    return Factors(password, otp)
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a secret's file, without its end; raise ConfigInvalid if empty."""
+    try:
+        line = path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"{path} cannot be read") from error
+    if not line:
+        raise ConfigInvalid(f"the first line of {path} is empty")
+    return line
+
+
+def _ask(
+    socket: str,
+    service: str,
+    request: Message,
+    answer: type[Answer],
+    on_progress: Callable[[Progress], None] | None,
+) -> Answer:
+    if not socket:
+        raise ServiceNotRunning(
+            f"this host has no {service}", hint=f"ask on the host where the {service} runs"
+        )
+    reply = call(socket, request, on_progress, service=service)
+    if not isinstance(reply, answer):
+        raise ProtocolError(f"the {service} answered with a {type(reply).__name__}")
+    return reply

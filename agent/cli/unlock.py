@@ -1,0 +1,74 @@
+"""`vitrine unlock`, `lock`, `sessions`: opening the case, shutting it, seeing who is at it."""
+
+from pathlib import Path
+
+import click
+
+from agent.cli.output import ago, clock_time, console, json_option, number, print_json, table, when
+from agent.cli.place import ask_factors, ask_gate, config_dir_option, factor_options
+from agent.control.messages import AskSessions, Lock, Locked, Sessions, Unlock, Unlocked
+
+
+@click.command()
+@click.argument("vault")
+@click.option("--at", default="", metavar="WHEN", help="As of when: 'yesterday 14:00', an id, …")
+@click.option("--purpose", default="", help="Why; it goes on record.")
+@factor_options
+@json_option
+@config_dir_option
+def unlock(
+    vault: str,
+    at: str,
+    purpose: str,
+    password_file: Path | None,
+    otp: str | None,
+    as_json: bool,
+    config_dir: Path,
+) -> None:
+    """Open VAULT's history as a read-only mount, for you alone and for a while."""
+    request = Unlock(vault, ask_factors(password_file, otp), at, purpose)
+    opened = ask_gate(config_dir, request, Unlocked)
+    if as_json:
+        print_json(opened)
+        return
+    state = "complete" if opened.complete else "incomplete: see `vitrine snapshots`"
+    until = clock_time(opened.ends_ns)
+    console.print(
+        f"{opened.vault.capitalize()} as of {when(opened.taken_ns)} ({ago(opened.taken_ns)})"
+        f" · {state} · {number(opened.files)} files"
+    )
+    console.print(f"  [bold]{opened.path}[/]      open until {until:%H:%M}, or `vitrine lock`")
+
+
+@click.command()
+@click.argument("session", default="")
+@json_option
+@config_dir_option
+def lock(session: str, as_json: bool, config_dir: Path) -> None:
+    """Shut SESSION, or all of your sessions: the mount, and what the kernel holds of it."""
+    ended = ask_gate(config_dir, Lock(session), Locked)
+    if as_json:
+        print_json(ended)
+    elif ended.sessions:
+        console.print(f"Locked: {', '.join(ended.sessions)}")
+    else:
+        console.print("Nothing was open.")
+
+
+@click.command()
+@json_option
+@config_dir_option
+def sessions(as_json: bool, config_dir: Path) -> None:
+    """List open sessions: yours, or everybody's if your role may see them."""
+    answer = ask_gate(config_dir, AskSessions(), Sessions)
+    if as_json:
+        print_json(answer)
+        return
+    if not answer.sessions:
+        console.print("No session is open.")
+        return
+    rows = [
+        (s.session, s.user, s.vault, s.action, when(s.started_ns), when(s.ends_ns), s.path)
+        for s in answer.sessions
+    ]
+    table(("SESSION", "USER", "VAULT", "ACTION", "SINCE", "UNTIL", "PATH"), rows)

@@ -1,0 +1,90 @@
+"""A vault as the gate keeps it: at rest it can find and verify; it opens only for live sessions."""
+
+import threading
+from pathlib import Path
+
+from agent.crypto.keyslots import unwrap_with_credential
+from agent.crypto.secrets import ReaderKeys
+from agent.errors import ObjectDamaged, WrongKey
+from agent.gate.seen import SeenChains
+from agent.model.ids import PackId
+from agent.model.snapshot import SnapshotInfo
+from agent.repository.chain import Chains
+from agent.repository.indexcache import IndexCache
+from agent.repository.packkeys import OpeningKeys
+from agent.repository.vaults import enrolled_writers, slots
+from agent.store.base import Store
+
+
+class GateVault:
+    """One vault's keys and caches.  Methods block: call them from threads, one at a time each."""
+
+    def __init__(
+        self, keys: ReaderKeys, store: Store, cache: Path, credential: bytes, seen: SeenChains
+    ) -> None:
+        """Take the keys at rest, and the credential that opens the gate's keyslot."""
+        self.keys = keys
+        self._store = store
+        self._credential = credential
+        self._seen = seen
+        self._index = IndexCache(cache, store, keys.vault, keys.index())
+        self._chains: Chains | None = None
+        self._writers: frozenset[bytes] = frozenset()
+        self._opening: OpeningKeys | None = None
+        self._holders = 0
+        self._lock = threading.Lock()
+
+    def snapshots(self) -> list[SnapshotInfo]:
+        """Return every snapshot, verified and not rolled back, by the time it was taken."""
+        with self._lock:
+            writers = enrolled_writers(self._store, self.keys.vault, self.keys.authority_key())
+            if self._chains is None or frozenset(writers) != self._writers:
+                key = self.keys.index()
+                self._chains = Chains(self._store, self.keys.vault, key, writers)
+                self._writers = frozenset(writers)
+            found = list(self._chains.snapshots())
+            self._seen.check(self.keys.vault, found)
+        return sorted(found, key=lambda info: (info.snapshot.taken_ns, info.snapshot.sequence))
+
+    def index_descriptors(self) -> list[int]:
+        """Return open descriptors of the index files as they are now; the caller closes them."""
+        with self._lock:
+            self._index.refresh()
+            return self._index.descriptors()
+
+    def hold(self) -> None:
+        """Unwrap the opening keys for one more session; raise WrongKey where no slot opens."""
+        with self._lock:
+            if self._opening is None:
+                self._opening = self._unwrapped()
+            self._holders += 1
+
+    def release(self) -> None:
+        """One session fewer; the keys go with the last."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                self._opening = None
+
+    def pack_key(self, pack: PackId, preamble: bytes) -> bytes:
+        """Return one pack's key for a live session; refuse a pack of another vault."""
+        opening = self._opening
+        if opening is None:
+            raise WrongKey("no session of this vault is open")
+        return opening.pack_key(pack, preamble)
+
+    def _unwrapped(self) -> OpeningKeys:
+        for slot in slots(self._store, self.keys.vault):
+            if slot.kind != "credential":
+                continue
+            try:
+                secrets = unwrap_with_credential(slot, self._credential)
+            except WrongKey:
+                continue
+            if secrets.reader() != self.keys:
+                raise ObjectDamaged("the gate's keyslot and its key file disagree")
+            return OpeningKeys.of(secrets)
+        raise WrongKey(
+            f"the gate's credential opens no keyslot of vault {self.keys.name!r}",
+            hint="give the gate a keyslot again, with the recovery passphrase",
+        )
