@@ -7,7 +7,6 @@ removing one revokes it, for no two share a key.
 
 import os
 import unicodedata
-from typing import Literal
 
 import msgspec
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -16,13 +15,17 @@ from agent.crypto.box import BoxKey
 from agent.crypto.naming import derive
 from agent.crypto.secrets import VaultSecrets
 from agent.errors import ObjectDamaged, RepositoryTooNew, WrongKey
+from agent.model.decoding import UNDECODABLE
 from agent.model.ids import SlotId, VaultId
 
 VERSION = 1
 CREDENTIAL_BYTES = 32
+CREDENTIAL = "credential"
+PASSPHRASE = "passphrase"  # noqa: S105 - a kind of slot, no secret
 MAX_MEMORY_KIB = 2 * 1024 * 1024  # a hostile slot must not ask for more than RFC 9106's 2 GiB
 MAX_ITERATIONS = 64
 MAX_LANES = 16
+MAX_SALT_BYTES = 64
 _CREDENTIAL_CONTEXT = "vitrine 2026-11 keyslot credential"
 
 
@@ -38,7 +41,7 @@ class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
     """A keyslot object."""
 
     version: int
-    kind: Literal["credential", "passphrase"]
+    kind: str  # CREDENTIAL, PASSPHRASE, or what a later program knows how to open
     vault: VaultId
     slot: SlotId
     label: str  # "gate", "recovery": a role, never a person
@@ -53,7 +56,7 @@ class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def wrap_for_credential(secrets: VaultSecrets, credential: bytes, label: str) -> Slot:
     """Return a slot that the holder of `credential` (32 random bytes) can open."""
-    slot = Slot(VERSION, "credential", secrets.vault, SlotId(os.urandom(16)), label, b"")
+    slot = Slot(VERSION, CREDENTIAL, secrets.vault, SlotId(os.urandom(16)), label, b"")
     return _sealed(slot, _credential_key(credential), secrets)
 
 
@@ -64,7 +67,7 @@ def wrap_for_passphrase(
     cost = cost or PassphraseCost()
     slot = Slot(
         VERSION,
-        "passphrase",
+        PASSPHRASE,
         secrets.vault,
         SlotId(os.urandom(16)),
         label,
@@ -77,11 +80,15 @@ def wrap_for_passphrase(
 
 def unwrap_with_credential(slot: Slot, credential: bytes) -> VaultSecrets:
     """Return the secrets; raise WrongKey if the credential does not open this slot."""
+    if slot.kind != CREDENTIAL:
+        raise WrongKey("this keyslot is none that a credential opens")
     return _opened(slot, _credential_key(credential))
 
 
 def unwrap_with_passphrase(slot: Slot, passphrase: str) -> VaultSecrets:
     """Return the secrets; raise WrongKey if the passphrase does not open this slot."""
+    if slot.kind != PASSPHRASE:
+        raise WrongKey("this keyslot is none that a passphrase opens")
     if slot.cost is None:
         raise ObjectDamaged("a passphrase keyslot says nothing of its cost")
     return _opened(slot, _passphrase_key(passphrase, slot.salt, slot.cost))
@@ -96,9 +103,9 @@ def decode_slot(data: bytes) -> Slot:
     """Return the slot in `data`; raise ObjectDamaged or RepositoryTooNew."""
     try:
         slot = msgspec.msgpack.decode(data, type=Slot)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ObjectDamaged(f"a keyslot does not decode: {error}") from error
-    if slot.version > VERSION:
+    if slot.version != VERSION:
         raise RepositoryTooNew(f"a keyslot has version {slot.version}; this program knows 1")
     return slot
 
@@ -111,7 +118,7 @@ def _credential_key(credential: bytes) -> BoxKey:
 
 def _passphrase_key(passphrase: str, salt: bytes, cost: PassphraseCost) -> BoxKey:
     sane = (
-        len(salt) >= 16
+        16 <= len(salt) <= MAX_SALT_BYTES
         and 1 <= cost.lanes <= MAX_LANES
         and 1 <= cost.iterations <= MAX_ITERATIONS
         and 8 * cost.lanes <= cost.memory_kib <= MAX_MEMORY_KIB
@@ -125,7 +132,15 @@ def _passphrase_key(passphrase: str, salt: bytes, cost: PassphraseCost) -> BoxKe
         lanes=cost.lanes,
         memory_cost=cost.memory_kib,
     )
-    return BoxKey(kdf.derive(unicodedata.normalize("NFKC", passphrase).encode()))
+    # surrogatepass: a passphrase that is not Unicode is a wrong or a strange one, never a crash
+    normal = unicodedata.normalize("NFKC", passphrase).encode("utf-8", "surrogatepass")
+    try:
+        return BoxKey(kdf.derive(normal))
+    except MemoryError:
+        raise WrongKey(
+            f"the passphrase cannot be tried: its keyslot takes {cost.memory_kib} KiB of memory",
+            hint="free that much, or use a machine that has it",
+        ) from None
 
 
 def _sealed(slot: Slot, key: BoxKey, secrets: VaultSecrets) -> Slot:

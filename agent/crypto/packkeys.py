@@ -42,15 +42,21 @@ class SealKey:
         if len(raw) != PUBLIC_BYTES:
             raise WrongKey(f"a seal key has {PUBLIC_BYTES} bytes, not {len(raw)}")
         self.raw = raw
-        self._key = MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(raw[:1184]),
-            X25519PublicKey.from_public_bytes(raw[1184:]),
-        )
+        try:
+            self._key = MLKEM768X25519PublicKey(
+                MLKEM768PublicKey.from_public_bytes(raw[:1184]),
+                X25519PublicKey.from_public_bytes(raw[1184:]),
+            )
+        except ValueError:
+            raise WrongKey("a seal key is no point of its groups: it was damaged") from None
 
     def new_pack_key(self, context: bytes) -> tuple[bytes, bytes]:
         """Return a fresh pack key and its sealed form, bound to `context`."""
         key = os.urandom(PACK_KEY_BYTES)
-        return key, _SUITE.encrypt(key, self._key, info=context)
+        try:
+            return key, _SUITE.encrypt(key, self._key, info=context)
+        except ValueError:  # a point of low order: RFC 9180 7.1.4 refuses its shared secret
+            raise WrongKey("a seal key is of low order: it was damaged or forged") from None
 
 
 class OpeningKey:

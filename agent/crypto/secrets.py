@@ -11,14 +11,17 @@ import os
 
 import msgspec
 
-from agent.crypto.box import IndexKey
+from agent.crypto.box import KEY_BYTES, IndexKey
 from agent.crypto.naming import IdKey, host_id
-from agent.crypto.packkeys import OpeningKey, SealKey
+from agent.crypto.packkeys import SEED_BYTES, OpeningKey, SealKey
 from agent.crypto.signing import SigningKey, VerifyKey
 from agent.errors import WrongKey
+from agent.model.decoding import UNDECODABLE
 from agent.model.ids import HostId, VaultId
 
 FIRST_EPOCH = 1
+MAX_EPOCH = 2**32 - 1  # what a pack's header has room for
+VAULT_ID_BYTES = 16
 
 
 class VaultSecrets(msgspec.Struct, frozen=True):
@@ -55,9 +58,19 @@ class VaultSecrets(msgspec.Struct, frozen=True):
     def decode(cls, data: bytes) -> "VaultSecrets":
         """Return the secrets in `data`; raise WrongKey where there are none."""
         try:
-            return msgspec.msgpack.decode(data, type=cls)
-        except msgspec.DecodeError as error:
+            secrets = msgspec.msgpack.decode(data, type=cls)
+        except UNDECODABLE as error:
             raise WrongKey("a keyslot opened, but holds no vault secrets") from error
+        keys = (secrets.id_key, secrets.index_key, secrets.authority)
+        if not (
+            len(secrets.vault) == VAULT_ID_BYTES
+            and all(len(key) == KEY_BYTES for key in keys)
+            and secrets.epochs
+            and all(0 < epoch <= MAX_EPOCH for epoch in secrets.epochs)
+            and all(len(seed) == SEED_BYTES for seed in secrets.epochs.values())
+        ):
+            raise WrongKey("a keyslot opened, but holds keys of impossible lengths")
+        return secrets
 
     def reader(self) -> "ReaderKeys":
         """Return what the gate keeps at rest."""

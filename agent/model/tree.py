@@ -8,10 +8,12 @@ to the same bytes every time, for equal pages must be stored once.
 import enum
 import struct
 from collections.abc import Iterable, Iterator
+from typing import Annotated
 
 import msgspec
 
 from agent.errors import ObjectDamaged
+from agent.model.decoding import UNDECODABLE
 from agent.model.ids import ID_BYTES
 
 EXTENT = struct.Struct("<32sQ")  # id, bytes covered
@@ -21,6 +23,13 @@ INLINE_EXTENTS = 64  # 2.5 KiB in the entry; a longer list moves to content page
 PAGE_MEAN_ENTRIES = 256  # docs/format.md 6: one changed file rewrites about 256 entries
 PAGE_MAX_ENTRIES = 1024
 PAGE_MAX_BYTES = 256 * 1024  # of names, xattrs and extents; bounds what one page costs to open
+
+
+# What the kernel's types hold: a page of a hostile writer must not carry more into a system call.
+Unsigned32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+Unsigned63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Unsigned64 = Annotated[int, msgspec.Meta(ge=0)]  # MessagePack itself ends at 2**64 - 1
+Signed64 = Annotated[int, msgspec.Meta(le=2**63 - 1)]  # and at -2**63
 
 
 class Kind(enum.IntEnum):
@@ -90,26 +99,26 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename=_F
 
     name: bytes  # as the kernel gave it; never decoded
     kind: Kind = Kind.FILE
-    mode: int = 0  # permission, set-id and sticky bits: st_mode & 0o7777
-    uid: int = 0
-    gid: int = 0
-    mtime_ns: int = 0
-    ctime_ns: int = 0
-    inode: int = 0
-    links: int = 1  # st_nlink of anything but a directory; entries of equal inode share content
-    size: int = 0  # st_size; the extents add up to it
+    mode: Unsigned32 = 0  # permission, set-id and sticky bits: st_mode & 0o7777
+    uid: Unsigned32 = 0
+    gid: Unsigned32 = 0
+    mtime_ns: Signed64 = 0
+    ctime_ns: Signed64 = 0
+    inode: Unsigned64 = 0
+    links: Unsigned64 = 1  # st_nlink; entries of equal inode share content; 1 for a directory
+    size: Unsigned63 = 0  # st_size; the extents add up to it
     content: bytes = b""  # packed EXTENTs, of chunks if depth is 0, else of content pages
-    depth: int = 0  # how many levels of content pages lie between `content` and chunks
+    depth: Unsigned32 = 0  # how many levels of content pages lie between `content` and chunks
     digest: bytes = b""  # BLAKE3 of the whole file, unkeyed: what b3sum prints
     target: bytes = b""  # of a symbolic link
-    device: int = 0  # st_rdev of a device node
+    device: Unsigned64 = 0  # st_rdev of a device node
     xattrs: tuple[tuple[bytes, bytes], ...] = ()  # sorted by name; ACLs are system.posix_acl_*
     tree: bytes = b""  # of a directory: TreeId of its root page; empty for an empty directory
-    files: int = 0  # of a directory: how many non-directories lie below it
+    files: Unsigned64 = 0  # of a directory: how many non-directories lie below it
     flaw: Flaw = Flaw.NONE
     origin: bytes = b""  # of a source at the root of a snapshot: its absolute path on the host
     # last, for its name hides the type from what follows
-    bytes: int = 0  # of a directory: the sum of their sizes
+    bytes: Unsigned64 = 0  # of a directory: the sum of their sizes
 
 
 class PageRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -127,7 +136,15 @@ class TreePage(
     entries: tuple[Entry, ...] = ()
     pages: tuple[PageRef, ...] = ()
 
+    @property
+    def first_name(self) -> bytes:
+        """The first name in the page or below it; empty for a page without any."""
+        if self.entries:
+            return self.entries[0].name
+        return self.pages[0].first if self.pages else b""
 
+
+_NO_NAMES = (b".", b"..")
 _encoder = msgspec.msgpack.Encoder()
 _page_decoder = msgspec.msgpack.Decoder(TreePage)
 
@@ -138,11 +155,23 @@ def encode_page(page: TreePage) -> bytes:
 
 
 def decode_page(data: bytes) -> TreePage:
-    """Return the page that `data` encodes; raise ObjectDamaged where it is not one."""
+    """Return the page that `data` encodes; raise ObjectDamaged where it is not one.
+
+    Names are as docs/format.md 6 has them: in order, each once, none that could lead out of its
+    directory.  Who wrote the page may have been hostile.
+    """
     try:
-        return _page_decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        page = _page_decoder.decode(data)
+    except UNDECODABLE as error:
         raise ObjectDamaged(f"a tree page does not decode: {error}") from error
+    if page.entries and page.pages:
+        raise ObjectDamaged("a tree page is a leaf and an inner page at once")
+    previous = b""  # below every name, so an empty one is refused too
+    for name in (e.name for e in page.entries) if page.entries else (p.first for p in page.pages):
+        if name <= previous or b"/" in name or b"\0" in name or name in _NO_NAMES:
+            raise ObjectDamaged("a tree page has a name that is out of order, or none at all")
+        previous = name
+    return page
 
 
 def pack_extents(extents: Iterable[tuple[bytes, int]]) -> bytes:

@@ -13,10 +13,12 @@ import msgspec
 from agent.crypto.box import IndexKey
 from agent.crypto.naming import object_name
 from agent.crypto.signing import SIGNATURE_BYTES, SigningKey, VerifyKey
-from agent.errors import ChainBroken, ObjectDamaged, ObjectMissing, RepositoryTooNew
+from agent.errors import ChainBroken, ObjectDamaged, RepositoryTooNew
+from agent.model.decoding import UNDECODABLE
 from agent.model.ids import HostId, SnapshotId, VaultId
 from agent.model.snapshot import FIRST_SEQUENCE, NO_PREVIOUS, Snapshot, SnapshotInfo
 from agent.repository import layout
+from agent.repository.fetch import get_bounded
 from agent.repository.pack import SUITE
 from agent.store.base import Store
 
@@ -55,7 +57,7 @@ def decode_snapshot(
     plain = key.open(_split(data, name), _PURPOSE + _place(vault, host, sequence), name)
     try:
         snapshot = msgspec.msgpack.decode(plain, type=Snapshot)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ObjectDamaged(f"{name} does not decode: {error}") from error
     if (snapshot.vault, snapshot.host, snapshot.sequence) != (vault, host, sequence):
         raise ObjectDamaged(f"{name} says it belongs somewhere else")
@@ -81,11 +83,15 @@ class Chains:
         self._read: dict[tuple[HostId, int], SnapshotInfo] = {}
 
     def sequences(self) -> dict[HostId, list[int]]:
-        """Return which snapshots each host has, in order; raise ChainBroken on a gap."""
+        """Return which snapshots each host has, in order; raise ChainBroken on a gap.
+
+        Objects whose names are no snapshot's mean nothing and are passed over.
+        """
         found: dict[HostId, list[int]] = {}
         for listed in self._store.list(layout.snapshots(self._vault)):
-            host, sequence = _parse_name(listed.name)
-            found.setdefault(host, []).append(sequence)
+            place = layout.snapshot_place(listed.name)
+            if place is not None:
+                found.setdefault(place[0], []).append(place[1])
         for host, sequences in found.items():
             sequences.sort()
             _check_gaps(self._vault, host, sequences)
@@ -109,23 +115,29 @@ class Chains:
             verify = self._writers.get(host)
             if verify is None:
                 raise ChainBroken(f"{name} is by a writer that was never enrolled")
-            data = self._store.get(name)
+            data = get_bounded(self._store, name)
             known = decode_snapshot(data, self._key, verify, self._vault, host, sequence)
             self._read[host, sequence] = known
         return known
 
 
-def find_tip(store: Store, vault: VaultId, host: HostId) -> tuple[int, bytes]:
-    """Return sequence and id of a writer's last snapshot; (0, NO_PREVIOUS) before its first."""
-    prefix = layout.host_snapshots(vault, host)
-    last = max((_parse_name(listed.name)[1] for listed in store.list(prefix)), default=0)
+def find_tip(store: Store, vault: VaultId, host: HostId, verify: VerifyKey) -> tuple[int, bytes]:
+    """Return sequence and id of a writer's last snapshot; (0, NO_PREVIOUS) before its first.
+
+    Raises ObjectDamaged where that writer did not sign it: nothing may be chained to a forgery.
+    """
+    places = (layout.snapshot_place(o.name) for o in store.list(layout.host_snapshots(vault, host)))
+    last = max((place[1] for place in places if place is not None), default=0)
     if last < FIRST_SEQUENCE:
         return 0, NO_PREVIOUS
-    return last, object_name(store.get(layout.snapshot(vault, host, last)))
+    data = get_bounded(store, layout.snapshot(vault, host, last))
+    check_signature(data, verify, vault, host, last)
+    return last, object_name(data)
 
 
 def _check_gaps(vault: VaultId, host: HostId, sequences: list[int]) -> None:
-    expected = range(sequences[0], sequences[0] + len(sequences))
+    """Raise ChainBroken unless the chain is whole from its first snapshot on."""
+    expected = range(FIRST_SEQUENCE, FIRST_SEQUENCE + len(sequences))
     for wanted, found in zip(expected, sequences, strict=True):
         if wanted != found:
             raise ChainBroken(
@@ -136,10 +148,7 @@ def _check_gaps(vault: VaultId, host: HostId, sequences: list[int]) -> None:
 
 def _check_link(info: SnapshotInfo, previous: SnapshotInfo | None) -> None:
     snapshot = info.snapshot
-    if previous is None:
-        expected = NO_PREVIOUS if snapshot.sequence == FIRST_SEQUENCE else snapshot.previous
-    else:
-        expected = previous.id
+    expected = NO_PREVIOUS if previous is None else previous.id
     if snapshot.previous != expected:
         name = layout.snapshot(snapshot.vault, snapshot.host, snapshot.sequence)
         raise ChainBroken(f"{name} does not follow the snapshot before it")
@@ -152,7 +161,7 @@ def _split(data: bytes, name: str) -> memoryview:
     magic, version, suite, length = _HEAD.unpack_from(data)
     if magic != MAGIC:
         raise ObjectDamaged(f"{name} is not a snapshot")
-    if version > VERSION or suite != SUITE:
+    if version != VERSION or suite != SUITE:
         raise RepositoryTooNew(f"{name} has version {version}, suite {suite}; known are 1 and 1")
     if len(data) != _HEAD.size + length + SIGNATURE_BYTES:
         raise ObjectDamaged(f"{name} has the wrong length")
@@ -161,11 +170,3 @@ def _split(data: bytes, name: str) -> memoryview:
 
 def _place(vault: VaultId, host: HostId, sequence: int) -> bytes:
     return vault + host + sequence.to_bytes(8, "little")
-
-
-def _parse_name(name: str) -> tuple[HostId, int]:
-    try:
-        _, _, host, sequence = name.split("/")
-        return HostId(bytes.fromhex(host)), int(sequence, 16)
-    except ValueError:
-        raise ObjectMissing(f"{name} is not a snapshot's name") from None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 
 from agent.crypto.packkeys import FrameCipher
-from agent.encode.codecs import unsqueeze
+from agent.encode.codecs import MAX_PLAIN_BYTES, unsqueeze
 from agent.errors import ObjectDamaged
 from agent.model.ids import PackId, VaultId
 from agent.model.location import FrameLocation, PackKind
@@ -22,7 +22,11 @@ from agent.store.base import Store
 MiB = 1024 * 1024
 KEPT_CIPHERS = 4096  # a few hundred bytes each; a session rarely touches more packs
 FETCH_MAX_BYTES = 8 * MiB  # one ranged get for neighbours: bounds what is in flight
+MAX_FETCH_BYTES = MAX_PLAIN_BYTES + MiB  # of one frame, however its index may lie
 FETCH_GAP_BYTES = 256 * 1024  # reading over a gap is cheaper than a second request
+
+
+_Key = tuple[PackKind, FrameLocation]  # the kind too: what was read as data is never a tree
 
 
 class Frame:
@@ -49,13 +53,13 @@ class FrameReader:
         self._cache_bytes = cache_bytes
         self._held_bytes = 0
         self._lock = threading.Lock()
-        self._frames: OrderedDict[tuple[PackId, int], Frame] = OrderedDict()
-        self._coming: dict[tuple[PackId, int], Future[Frame]] = {}
+        self._frames: OrderedDict[_Key, Frame] = OrderedDict()
+        self._coming: dict[_Key, Future[Frame]] = {}
         self._packs: OrderedDict[PackId, tuple[Header, FrameCipher]] = OrderedDict()
 
-    def cached(self, at: FrameLocation) -> Frame | None:
+    def cached(self, at: FrameLocation, kind: PackKind) -> Frame | None:
         """Return the frame if it is here already; never blocks for long."""
-        key = (at.pack, at.number)
+        key = (kind, at)
         with self._lock:
             frame = self._frames.get(key)
             if frame is not None:
@@ -64,7 +68,7 @@ class FrameReader:
 
     def frame(self, at: FrameLocation, kind: PackKind) -> Frame:
         """Return the decoded frame; raise ObjectDamaged naming the pack where it does not open."""
-        key = (at.pack, at.number)
+        key = (kind, at)
         with self._lock:
             frame = self._frames.get(key)
             if frame is not None:
@@ -78,26 +82,27 @@ class FrameReader:
 
     def prefetch(self, wanted: Iterable[FrameLocation], kind: PackKind) -> None:
         """Bring frames into the cache, neighbours with one request; errors wait for the reader."""
-        for run in _runs(self._missing(wanted)):
-            mine = self._announce(run)
+        for run in _runs(self._missing(wanted, kind)):
+            mine = self._announce(run, kind)
             if mine:
                 self._fetch([at for at, _ in mine], kind, [future for _, future in mine])
 
-    def _missing(self, wanted: Iterable[FrameLocation]) -> list[FrameLocation]:
+    def _missing(self, wanted: Iterable[FrameLocation], kind: PackKind) -> list[FrameLocation]:
         with self._lock:
             return [
                 at
                 for at in dict.fromkeys(wanted)
-                if (at.pack, at.number) not in self._frames
-                and (at.pack, at.number) not in self._coming
+                if (kind, at) not in self._frames and (kind, at) not in self._coming
             ]
 
-    def _announce(self, run: list[FrameLocation]) -> list[tuple[FrameLocation, Future[Frame]]]:
+    def _announce(
+        self, run: list[FrameLocation], kind: PackKind
+    ) -> list[tuple[FrameLocation, Future[Frame]]]:
         """Promise the frames that nobody else has promised meanwhile."""
         mine: list[tuple[FrameLocation, Future[Frame]]] = []
         with self._lock:
             for at in run:
-                key = (at.pack, at.number)
+                key = (kind, at)
                 if key not in self._frames and key not in self._coming:
                     self._coming[key] = Future()
                     mine.append((at, self._coming[key]))
@@ -107,37 +112,42 @@ class FrameReader:
         self, run: list[FrameLocation], kind: PackKind, promised: list[Future[Frame]]
     ) -> None:
         """Keep promises for neighbouring frames of one pack, with a frame or with an error."""
+        start = run[0].offset
         try:
-            start = run[0].offset
-            data = memoryview(
-                self._store.get_range(
-                    layout.pack(run[0].pack), start, run[-1].offset + run[-1].stored - start
-                )
-            )
+            data = self._range(run[0].pack, start, max(at.offset + at.stored for at in run))
         except BaseException as error:  # noqa: BLE001 - whoever waits is told, whatever it was
-            self._break_promises(run, promised, error)
+            self._break_promises(run, kind, promised, error)
             return
         for at, future in zip(run, promised, strict=True):
             try:
                 sealed = data[at.offset - start : at.offset - start + at.stored]
                 frame = self._opened(at, kind, sealed)
             except BaseException as error:  # noqa: BLE001 - as above
-                self._break_promises([at], [future], error)
+                self._break_promises([at], kind, [future], error)
             else:
-                self._keep(at, frame)
+                self._keep((kind, at), frame)
                 future.set_result(frame)
 
+    def _range(self, pack: PackId, start: int, end: int) -> memoryview:
+        name = layout.pack(pack)
+        if end - start > MAX_FETCH_BYTES:
+            raise ObjectDamaged(f"{name} has a frame of {end - start} bytes by its index")
+        return memoryview(self._store.get_range(name, start, end - start))
+
     def _break_promises(
-        self, run: list[FrameLocation], promised: list[Future[Frame]], error: BaseException
+        self,
+        run: list[FrameLocation],
+        kind: PackKind,
+        promised: list[Future[Frame]],
+        error: BaseException,
     ) -> None:
         with self._lock:
             for at in run:
-                self._coming.pop((at.pack, at.number), None)
+                self._coming.pop((kind, at), None)
         for future in promised:
             future.set_exception(error)
 
-    def _keep(self, at: FrameLocation, frame: Frame) -> None:
-        key = (at.pack, at.number)
+    def _keep(self, key: _Key, frame: Frame) -> None:
         with self._lock:
             self._coming.pop(key, None)
             self._frames[key] = frame
@@ -153,7 +163,7 @@ class FrameReader:
             raise ObjectDamaged(f"{name} holds something else than its index says")
         try:
             squeezed = open_frame(cipher, header, at, sealed)
-            return Frame(memoryview(unsqueeze(at.codec, squeezed, at.plain)))
+            return Frame(memoryview(unsqueeze(at.codec, squeezed, at.plain)).toreadonly())
         except ObjectDamaged as error:
             raise ObjectDamaged(
                 f"{name}, frame {at.number}: {error.message}",

@@ -10,6 +10,7 @@ read: sorted, fixed-width records.  Integers are little-endian (docs/format.md 5
     chunks      id (32), pack u32, frame u32, offset u32, length u32; sorted by id
 """
 
+import heapq
 import mmap
 import os
 import struct
@@ -20,7 +21,7 @@ from typing import NamedTuple
 from agent.errors import ObjectDamaged, RepositoryTooNew
 from agent.model.ids import ID_BYTES, IndexId, PackId
 from agent.model.location import ChunkLocation, FrameLocation, PackKind
-from agent.repository.pack import FRAME_ROW, ChunkRow, Contents, FrameRow
+from agent.repository.pack import FRAME_ROW, Contents, FrameRow
 
 MAGIC = b"VITRINDX"
 VERSION = 1
@@ -28,6 +29,9 @@ HEADER = struct.Struct("<8sIIIIQ")
 PACK_ROW = struct.Struct("<32sIB3xQ")  # id, first frame, kind, size
 RECORD = struct.Struct("<32sIIII")  # chunk id, pack, frame, offset, length
 _U32X4 = struct.Struct("<IIII")
+_PACK_NUMBER = struct.Struct("<I")  # the field of RECORD after the id
+_AFTER_PACK = ID_BYTES + _PACK_NUMBER.size
+_KINDS = frozenset(kind.value for kind in PackKind)
 
 
 class PackRow(NamedTuple):
@@ -57,6 +61,37 @@ def encode(packs: Sequence[Contents], supersedes: Sequence[IndexId] = ()) -> byt
     return b"".join((head, *rows, *frame_rows, *supersedes, *records))
 
 
+def merge(files: Sequence["IndexFile"]) -> bytes:
+    """Return the plaintext of one index object that holds what `files` hold, a pack once.
+
+    It supersedes them, and whatever they superseded: a reader needs to open no other object to
+    know.  Costs the memory of the result and no more, for records are merged as they lie.
+    """
+    rows: list[bytes] = []
+    frames: list[bytes] = []
+    first_frame = 0
+    numbers: dict[PackId, int] = {}
+    streams: list[Iterator[bytes]] = []
+    for file in files:
+        mapping: list[int | None] = []
+        for row, end in file.pack_rows():
+            if row.id in numbers:
+                mapping.append(None)
+                continue
+            mapping.append(len(rows))
+            numbers[row.id] = len(rows)
+            rows.append(PACK_ROW.pack(row.id, first_frame, row.kind, row.size))
+            frames.append(file.frame_bytes(row.first_frame, end))
+            first_frame += end - row.first_frame
+        streams.append(file.renumbered(mapping))
+    records = bytearray().join(heapq.merge(*streams))
+    gone = sorted({file.id for file in files} | {old for file in files for old in file.supersedes})
+    head = HEADER.pack(
+        MAGIC, VERSION, len(rows), first_frame, len(gone), len(records) // RECORD.size
+    )
+    return b"".join((head, *rows, *frames, *gone, records))
+
+
 class IndexFile:
     """One index object's plaintext, searched where it lies."""
 
@@ -70,7 +105,7 @@ class IndexFile:
         magic, version, packs, frames, superseded, chunks = HEADER.unpack_from(data)
         if magic != MAGIC:
             raise ObjectDamaged(f"{name} is not an index")
-        if version > VERSION:
+        if version != VERSION:
             raise RepositoryTooNew(f"index {name} has version {version}; this program knows 1")
         self.pack_count, self.frame_count, self.chunk_count = packs, frames, chunks
         self._frames_at = HEADER.size + packs * PACK_ROW.size
@@ -82,6 +117,7 @@ class IndexFile:
             IndexId(data[at : at + ID_BYTES])
             for at in range(superseded_at, self._chunks_at, ID_BYTES)
         )
+        self._check_packs()
 
     @classmethod
     def map(cls, descriptor: int, name: str) -> "IndexFile":
@@ -108,23 +144,38 @@ class IndexFile:
         """Yield the packs."""
         return (self._pack(number) for number in range(self.pack_count))
 
-    def contents(self) -> list[Contents]:
-        """Return everything, a pack at a time, as `encode` took it."""
-        chunks: list[list[ChunkRow]] = [[] for _ in range(self.pack_count)]
-        for id_, pack, frame, offset, length in RECORD.iter_unpack(self._data[self._chunks_at :]):
-            chunks[pack].append(ChunkRow(id_, frame, offset, length))
+    def pack_rows(self) -> Iterator[tuple[PackRow, int]]:
+        """Yield each pack, and the number in this file of the frame after its last."""
         rows = list(self.packs())
         ends = [row.first_frame for row in rows[1:]] + [self.frame_count]
-        return [
-            Contents(
-                row.id,
-                row.kind,
-                row.size,
-                [self._frame_row(number) for number in range(row.first_frame, end)],
-                chunks[number],
-            )
-            for number, (row, end) in enumerate(zip(rows, ends, strict=True))
-        ]
+        return zip(rows, ends, strict=True)
+
+    def frame_bytes(self, start: int, end: int) -> bytes:
+        """Return the rows of the frames from `start` to before `end`, as they lie."""
+        at = self._frames_at
+        return self._data[at + start * FRAME_ROW.size : at + end * FRAME_ROW.size]
+
+    def renumbered(self, packs: Sequence[int | None]) -> Iterator[bytes]:
+        """Yield the chunk records in order, pack numbers replaced; None leaves a pack out."""
+        last = b""
+        for at in range(self._chunks_at, len(self._data), RECORD.size):
+            record = self._data[at : at + RECORD.size]
+            (old,) = _PACK_NUMBER.unpack_from(record, ID_BYTES)
+            id_ = record[:ID_BYTES]
+            if old >= len(packs) or id_ < last:
+                raise ObjectDamaged(f"index {self.name} has records out of order or of no pack")
+            last, new = id_, packs[old]
+            if new is not None:
+                yield id_ + _PACK_NUMBER.pack(new) + record[_AFTER_PACK:]
+
+    def _check_packs(self) -> None:
+        """Raise ObjectDamaged where pack rows are impossible: the sealer may have been hostile."""
+        last = 0
+        for at in range(HEADER.size, self._frames_at, PACK_ROW.size):
+            _, first_frame, kind, _ = PACK_ROW.unpack_from(self._data, at)
+            if kind not in _KINDS or not last <= first_frame <= self.frame_count:
+                raise ObjectDamaged(f"index {self.name} lists an impossible pack")
+            last = first_frame
 
     def _pack(self, number: int) -> PackRow:
         if number >= self.pack_count:
@@ -160,11 +211,11 @@ class Index:
 
     def find(self, id_: bytes) -> ChunkLocation | None:
         """Return where the chunk or tree page lies, or None."""
-        for file in self._files:
-            found = file.find(id_)
-            if found is not None:
-                return found
-        return None
+        return next(self.find_all(id_), None)
+
+    def find_all(self, id_: bytes) -> Iterator[ChunkLocation]:
+        """Yield every place that is said to hold it: a wrong or damaged one hides no other."""
+        return (found for file in self._files if (found := file.find(id_)) is not None)
 
     def __contains__(self, id_: bytes) -> bool:
         """Tell whether the chunk or tree page is stored."""

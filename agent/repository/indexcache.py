@@ -4,19 +4,27 @@ The copies hold what the index key reveals, ids and places, and are kept mode 06
 deleted cache is filled again; it is never the only copy of anything.
 """
 
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from agent.crypto.box import IndexKey
 from agent.crypto.naming import object_name
-from agent.errors import ObjectDamaged, StoreUnavailable
+from agent.errors import ObjectDamaged, ObjectMissing, StoreUnavailable
 from agent.model.ids import IndexId, VaultId
 from agent.repository import layout
+from agent.repository.fetch import get_bounded
 from agent.repository.index import Index, IndexFile
 from agent.store.base import Store
 
+_log = logging.getLogger(__name__)
+
+MAX_INDEX_BYTES = 256 * 1024 * 1024  # ten times what a writer merges to; a lying one costs no more
 _SUFFIX = ".idx"
+_UNFINISHED = "new-"  # a copy whose writing was interrupted
 _CONTEXT = b"vitrine index\0"
 
 
@@ -30,70 +38,110 @@ class IndexCache:
         self._vault = vault
         self._key = key
         self._open: dict[str, IndexFile] = {}
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._local_errors():
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for path in directory.glob(_UNFINISHED + "*"):
+                path.unlink(missing_ok=True)
 
     def refresh(self) -> Index:
-        """Fetch what is new, forget what is gone, and return the index as it is now."""
-        names = {listed.name for listed in self._store.list(layout.indexes(self._vault))}
-        present = {name.rsplit("/", 1)[1]: name for name in names}
-        self._forget(set(present))
-        for hexadecimal, name in present.items():
-            if hexadecimal not in self._open:
-                self._open[hexadecimal] = self._file(hexadecimal, name)
-        return Index(self._live())
+        """Fetch what is new, forget what is gone, and return the index as it is now.
+
+        A damaged index object is logged and left out: what it lists is then in no index, which
+        a reader reports and a writer repairs from the packs (VaultWriter.adopt_orphans).
+        """
+        # Largest first: what supersedes is larger than what it supersedes, which then needs
+        # neither fetching nor a descriptor, however long the pruner has not come.
+        found = sorted(self._store.list(layout.indexes(self._vault)), key=lambda o: -o.size)
+        present: set[str] = set()
+        superseded: set[str] = set()
+        for listed in found:
+            id_ = layout.index_id(listed.name)
+            if id_ is None or id_.hex() in superseded:
+                continue
+            file = self._open.get(id_.hex()) or self._readable(id_.hex(), listed.name)
+            if file is not None:
+                self._open[file.name] = file
+                present.add(file.name)
+                superseded.update(old.hex() for old in file.supersedes)
+        self._keep_only(present - superseded)
+        return Index(self._open.values())
 
     def add(self, id_: IndexId, plain: bytes) -> Index:
         """Take in an index object that the caller has just put, without fetching it."""
         self._write(id_.hex(), plain)
-        self._open[id_.hex()] = self._mapped(id_.hex())
-        return Index(self._live())
+        file = self._open[id_.hex()] = self._mapped(id_.hex())
+        self._keep_only(set(self._open) - {old.hex() for old in file.supersedes})
+        return Index(self._open.values())
 
     def descriptors(self) -> list[int]:
         """Return open descriptors of the live files, for another process; the caller closes."""
-        live = {file.name for file in self._live()}
-        return [os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC) for name in sorted(live)]
-
-    def _live(self) -> list[IndexFile]:
-        superseded = {id_.hex() for file in self._open.values() for id_ in file.supersedes}
-        return [file for name, file in self._open.items() if name not in superseded]
-
-    def _file(self, hexadecimal: str, name: str) -> IndexFile:
+        opened: list[int] = []
         try:
+            with self._local_errors():
+                opened.extend(_open_read(self._path(name)) for name in sorted(self._open))
+        except StoreUnavailable:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
+        return opened
+
+    def _readable(self, hexadecimal: str, name: str) -> IndexFile | None:
+        """Return the file, fetched if need be; None where the object is damaged or gone."""
+        try:
+            if self._path(hexadecimal).exists():
+                return self._mapped(hexadecimal)
+        except ObjectDamaged:
+            _log.info("the local copy of %s is damaged and fetched again", name)
+        try:
+            box = get_bounded(self._store, name, MAX_INDEX_BYTES)
+            self._write(hexadecimal, open_index(box, self._key, name))
             return self._mapped(hexadecimal)
-        except (FileNotFoundError, ObjectDamaged):
-            self._write(hexadecimal, open_index(self._store.get(name), self._key, name))
-            return self._mapped(hexadecimal)
+        except ObjectDamaged as error:
+            _log.warning("%s is left out: %s", name, error)
+        except ObjectMissing:
+            _log.info("%s was pruned meanwhile", name)
+        return None
 
     def _mapped(self, hexadecimal: str) -> IndexFile:
-        descriptor = os.open(self._path(hexadecimal), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return IndexFile.map(descriptor, hexadecimal)
-        finally:
-            os.close(descriptor)
+        with self._local_errors():
+            descriptor = _open_read(self._path(hexadecimal))
+            try:
+                return IndexFile.map(descriptor, hexadecimal)
+            finally:
+                os.close(descriptor)
 
     def _write(self, hexadecimal: str, plain: bytes) -> None:
-        try:
-            descriptor, temporary = tempfile.mkstemp(dir=self._directory)  # mode 0600
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(plain)
-                file.flush()
-                os.fsync(file.fileno())  # a file of zeros with the right length would pass
-            Path(temporary).replace(self._path(hexadecimal))
-        except OSError as error:
-            raise StoreUnavailable(
-                f"cannot write to the index cache {self._directory}: {error.strerror}",
-                hint="free space there; the cache can be deleted at any time",
-            ) from error
+        with self._local_errors():
+            descriptor, temporary = tempfile.mkstemp(dir=self._directory, prefix=_UNFINISHED)
+            try:
+                with os.fdopen(descriptor, "wb") as file:  # mode 0600
+                    file.write(plain)
+                    file.flush()
+                    os.fsync(file.fileno())  # a file of zeros with the right length would pass
+                Path(temporary).replace(self._path(hexadecimal))
+            finally:
+                Path(temporary).unlink(missing_ok=True)
 
-    def _forget(self, present: set[str]) -> None:
-        for hexadecimal in [name for name in self._open if name not in present]:
+    def _keep_only(self, live: set[str]) -> None:
+        for hexadecimal in [name for name in self._open if name not in live]:
             del self._open[hexadecimal]
-        for path in self._directory.glob("*" + _SUFFIX):
-            if path.stem not in present:
-                path.unlink(missing_ok=True)
+        with self._local_errors():
+            for path in self._directory.glob("*" + _SUFFIX):
+                if path.stem not in live:
+                    path.unlink(missing_ok=True)
 
     def _path(self, hexadecimal: str) -> Path:
         return self._directory / (hexadecimal + _SUFFIX)
+
+    @contextmanager
+    def _local_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot use the index cache {self._directory}: {error.strerror}",
+                hint="free space there; the cache can be deleted at any time",
+            ) from error
 
 
 def seal_index(plain: bytes, key: IndexKey) -> tuple[IndexId, bytes]:
@@ -107,3 +155,7 @@ def open_index(box: bytes, key: IndexKey, name: str) -> bytes:
     if object_name(box).hex() != name.rsplit("/", 1)[1]:
         raise ObjectDamaged(f"{name} is damaged: its bytes do not match its name")
     return key.open(box, _CONTEXT, name)
+
+
+def _open_read(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

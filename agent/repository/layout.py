@@ -9,6 +9,9 @@ VAULTS = "vaults/"
 PACKS = "packs/"
 
 _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
+_INDEX = re.compile(r"index/[0-9a-f]{32}/([0-9a-f]{64})")
+_SNAPSHOT = re.compile(r"snapshots/[0-9a-f]{32}/([0-9a-f]{32})/([0-9a-f]{16})")
+_OF_VAULT = re.compile(r"vaults/([0-9a-f]{32})/slots/[0-9a-f]{32}")
 
 
 def pack(id_: PackId) -> str:
@@ -33,6 +36,12 @@ def index(vault: VaultId, id_: IndexId) -> str:
     return indexes(vault) + id_.hex()
 
 
+def index_id(name: str) -> IndexId | None:
+    """Return the id in an index object's name, or None for what is no such name."""
+    match = _INDEX.fullmatch(name)
+    return IndexId(bytes.fromhex(match.group(1))) if match else None
+
+
 def snapshots(vault: VaultId) -> str:
     """Return the prefix of a vault's snapshots."""
     return f"snapshots/{vault.hex()}/"
@@ -48,6 +57,12 @@ def snapshot(vault: VaultId, host: HostId, sequence: int) -> str:
     return f"{host_snapshots(vault, host)}{sequence:016x}"
 
 
+def snapshot_place(name: str) -> tuple[HostId, int] | None:
+    """Return host and sequence in a snapshot's name, or None for what is no such name."""
+    match = _SNAPSHOT.fullmatch(name)
+    return (HostId(bytes.fromhex(match.group(1))), int(match.group(2), 16)) if match else None
+
+
 def slots(vault: VaultId) -> str:
     """Return the prefix of a vault's keyslots."""
     return f"{VAULTS}{vault.hex()}/slots/"
@@ -56,6 +71,12 @@ def slots(vault: VaultId) -> str:
 def slot(vault: VaultId, id_: SlotId) -> str:
     """Return the name of a keyslot."""
     return slots(vault) + id_.hex()
+
+
+def slot_vault(name: str) -> VaultId | None:
+    """Return the vault in a keyslot's name, or None for what is no such name."""
+    match = _OF_VAULT.fullmatch(name)
+    return VaultId(bytes.fromhex(match.group(1))) if match else None
 
 
 def writers(vault: VaultId) -> str:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from agent.crypto.box import IndexKey
 from agent.crypto.naming import ObjectHasher
 from agent.crypto.packkeys import SEALED_KEY_BYTES, TAG_BYTES, FrameCipher, SealKey
-from agent.encode.codecs import squeeze
+from agent.encode.codecs import MAX_PLAIN_BYTES, squeeze
 from agent.errors import ObjectDamaged, RepositoryTooNew
 from agent.model.ids import PackId, VaultId
 from agent.model.location import FrameLocation, PackKind
@@ -39,7 +39,8 @@ MiB = 1024 * 1024
 TARGET_BYTES = 32 * MiB  # fewer objects, against the cost of one lost pack: docs/format.md 4
 GROUP_BYTES = 512 * 1024  # small chunks share a frame: better ratio, one seal for hundreds
 ALONE_BYTES = 128 * 1024  # a chunk from here on has a frame of its own: ranged reads stay cheap
-MAX_TABLE_BYTES = 256 * MiB  # bounds what a lying trailer can cost
+FULL_CHUNKS = 64 * 1024  # of tiny chunks: bounds the table, and what reading it costs
+MAX_TABLE_BYTES = 16 * MiB  # four times what that comes to; a lying trailer costs no more
 
 
 class FrameRow(NamedTuple):
@@ -110,11 +111,17 @@ class PackBuilder:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether the pack has reached its target size."""
-        return self.stored_bytes >= TARGET_BYTES
+        """Tell whether the pack has reached its target size or holds enough chunks."""
+        chunks = len(self._chunks) + len(self._grouped)
+        return self.stored_bytes >= TARGET_BYTES or chunks >= FULL_CHUNKS
 
     def add(self, id_: bytes, data: bytes | bytearray | memoryview) -> None:
-        """Add a chunk; `data` may be reused by the caller as soon as this returns."""
+        """Add a chunk; `data` may be reused by the caller as soon as this returns.
+
+        Raises ValueError for more than any reader takes, MAX_PLAIN_BYTES: that is a bug.
+        """
+        if len(data) > MAX_PLAIN_BYTES:
+            raise ValueError(f"a chunk of {len(data)} bytes is more than a frame may hold")
         if len(data) >= ALONE_BYTES:
             self._add_frame(data, [(id_, 0, len(data))])
             return
@@ -164,7 +171,7 @@ def parse_header(preamble: bytes, name: str) -> Header:
     magic, version, suite, kind, _, vault, epoch, length = HEADER.unpack_from(preamble)
     if magic != MAGIC:
         raise ObjectDamaged(f"{name} is not a pack")
-    if version > VERSION or suite != SUITE:
+    if version != VERSION or suite != SUITE:
         raise RepositoryTooNew(f"{name} has version {version}, suite {suite}; known are 1 and 1")
     if kind not in (PackKind.DATA, PackKind.TREE) or length != SEALED_KEY_BYTES:
         raise ObjectDamaged(f"{name} has an impossible header")
@@ -187,7 +194,10 @@ def parse_trailer(trailer: bytes, size: int, name: str) -> tuple[int, int]:
 def open_table(
     box: bytes, header: Header, index: IndexKey, name: str
 ) -> tuple[list[FrameRow], list[ChunkRow]]:
-    """Return the frames and chunks that a pack's sealed table lists."""
+    """Return the frames and chunks that a pack's sealed table lists.
+
+    Raises ObjectDamaged where one names what is not there: who sealed it may have been hostile.
+    """
     plain = index.open(box, _table(header.digest), f"the table of {name}")
     if len(plain) < _COUNTS.size:
         raise ObjectDamaged(f"the table of {name} is cut short")
@@ -195,10 +205,12 @@ def open_table(
     chunks_at = _COUNTS.size + frames * FRAME_ROW.size
     if len(plain) != chunks_at + chunks * CHUNK_ROW.size:
         raise ObjectDamaged(f"the table of {name} has the wrong length")
-    return (
-        [FrameRow._make(row) for row in FRAME_ROW.iter_unpack(plain[_COUNTS.size : chunks_at])],
-        [ChunkRow._make(row) for row in CHUNK_ROW.iter_unpack(plain[chunks_at:])],
-    )
+    view = memoryview(plain)
+    rows = [FrameRow._make(row) for row in FRAME_ROW.iter_unpack(view[_COUNTS.size : chunks_at])]
+    found = [ChunkRow._make(row) for row in CHUNK_ROW.iter_unpack(view[chunks_at:])]
+    if any(c.frame >= frames or c.offset + c.length > rows[c.frame].plain for c in found):
+        raise ObjectDamaged(f"the table of {name} has a chunk outside its frames")
+    return rows, found
 
 
 def open_frame(

@@ -1,6 +1,7 @@
 """Reading what a pack says of itself: its header and its table, by ranged reads."""
 
 from agent.crypto.box import IndexKey
+from agent.crypto.naming import ObjectHasher
 from agent.errors import ObjectDamaged
 from agent.model.ids import PackId, VaultId
 from agent.repository import layout
@@ -14,6 +15,8 @@ from agent.repository.pack import (
     parse_trailer,
 )
 from agent.store.base import Store
+
+HASH_STEP_BYTES = 4 * 1024 * 1024  # a pack is checked without being held in memory
 
 
 def read_header(store: Store, pack: PackId) -> tuple[Header, bytes]:
@@ -37,3 +40,13 @@ def read_contents(
     offset, length = parse_trailer(trailer, size, name)
     frames, chunks = open_table(store.get_range(name, offset, length), header, key, name)
     return Contents(pack, header.kind, size, frames, chunks)
+
+
+def check_bytes(store: Store, pack: PackId, size: int) -> None:
+    """Raise ObjectDamaged unless the pack's `size` bytes are what its name says; reads them all."""
+    name = layout.pack(pack)
+    hasher = ObjectHasher()
+    for offset in range(0, size, HASH_STEP_BYTES):
+        hasher.update(store.get_range(name, offset, min(HASH_STEP_BYTES, size - offset)))
+    if hasher.digest() != pack:
+        raise ObjectDamaged(f"{name} is damaged: its bytes do not match its name")

@@ -4,6 +4,7 @@ After a frame was opened, each chunk's id is computed again: what comes out is w
 an error that names the object.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator
 
 from agent.crypto.naming import IdKey
@@ -14,6 +15,7 @@ from agent.model.tree import Entry, Extent, TreePage, decode_page, unpack_extent
 from agent.repository.frames import Frame, FrameReader
 from agent.repository.index import Index
 
+MAX_LEVELS = 64  # of inner pages, which at least halve at each: 2^64 names would fit
 MAX_DEPTH = 8  # 64 extents times 1024^8: no file is longer; a hostile tree cannot make us recurse
 
 
@@ -28,22 +30,31 @@ class VaultReader:
 
     def page(self, tree_id: TreeId | bytes) -> TreePage:
         """Return a tree page, verified and decoded."""
-        return decode_page(bytes(self._tree_plain(tree_id)))
+        return decode_page(bytes(self._plain(tree_id, PackKind.TREE)))
 
     def entries(self, root: TreeId | bytes) -> Iterator[Entry]:
-        """Yield a directory's entries in name order, page by page; `root` may be empty."""
-        if not root:
-            return
-        page = self.page(root)
-        yield from page.entries
-        for ref in page.pages:
-            yield from self.entries(ref.id)
+        """Yield a directory's entries in name order, page by page; `root` may be empty.
+
+        Raises ObjectDamaged where pages repeat, overlap or nest without end.
+        """
+        if root:
+            last = b""
+            for entry in self._entries(self.page(root), MAX_LEVELS):
+                if entry.name <= last:
+                    raise ObjectDamaged("the pages of a directory overlap")
+                last = entry.name
+                yield entry
 
     def extents(self, entry: Entry, start: int = 0) -> Iterator[tuple[int, Extent]]:
-        """Yield (offset, extent) from the extent that holds byte `start` on, in order."""
+        """Yield (offset, extent) from the extent that holds byte `start` on, in order.
+
+        Together they cover `size` bytes, or none where the file could not be read; raises
+        ObjectDamaged where they say otherwise.
+        """
         if entry.depth > MAX_DEPTH:
             raise ObjectDamaged("a file's content lies deeper than any file needs")
-        yield from self._extents(entry.content, entry.depth, 0, start)
+        if entry.content:
+            yield from self._extents(entry.content, entry.depth, (0, entry.size), start)
 
     def locate(self, id_: bytes) -> ChunkLocation:
         """Return where a chunk or page lies; raise ObjectMissing where no index knows it."""
@@ -57,39 +68,68 @@ class VaultReader:
 
     def chunk(self, chunk_id: ChunkId | bytes) -> memoryview:
         """Return a data chunk's plaintext, verified against its id."""
-        location = self.locate(chunk_id)
-        frame = self._frames.frame(location.frame, PackKind.DATA)
-        return self._checked(frame, chunk_id, location, PackKind.DATA)
+        return self._plain(chunk_id, PackKind.DATA)
 
     def cached_chunk(self, chunk_id: ChunkId | bytes) -> memoryview | None:
         """Return the chunk if its frame is in memory already, else None; does not block."""
         location = self.locate(chunk_id)
-        frame = self._frames.cached(location.frame)
+        frame = self._frames.cached(location.frame, PackKind.DATA)
         if frame is None:
             return None
         return self._checked(frame, chunk_id, location, PackKind.DATA)
 
     def prefetch(self, chunk_ids: Iterable[ChunkId | bytes]) -> None:
-        """Bring the frames of these chunks into memory, neighbours with one request."""
-        self._frames.prefetch((self.locate(id_).frame for id_ in chunk_ids), PackKind.DATA)
+        """Bring the frames of these chunks into memory, neighbours with one request.
+
+        What is missing or damaged is left for `chunk` to report.
+        """
+        found = (self._index.find(id_) for id_ in chunk_ids)
+        self._frames.prefetch((at.frame for at in found if at is not None), PackKind.DATA)
+
+    def _entries(self, page: TreePage, levels: int) -> Iterator[Entry]:
+        if not levels:
+            raise ObjectDamaged("a directory's pages nest deeper than any directory needs")
+        yield from page.entries
+        for ref in page.pages:
+            below = self.page(ref.id)
+            if below.first_name != ref.first:
+                raise ObjectDamaged("a page begins with another name than the page above says")
+            yield from self._entries(below, levels - 1)
 
     def _extents(
-        self, packed: bytes | memoryview, depth: int, offset: int, start: int
+        self, packed: bytes | memoryview, depth: int, covers: tuple[int, int], start: int
     ) -> Iterator[tuple[int, Extent]]:
-        for extent in unpack_extents(packed):
+        """Yield the extents from `start` on of a list that covers these bytes, first and end."""
+        offset, whole = covers
+        extents = list(unpack_extents(packed))
+        lengths = [extent.length for extent in extents]
+        # none is empty, or a hostile page that names one page over and over would not end
+        if offset + sum(lengths) != whole or 0 in lengths:
+            raise ObjectDamaged("a file's extents do not add up to what they should cover")
+        for extent in extents:
             end = offset + extent.length
             if end > start:
                 if depth and not extent.is_hole:
-                    page = self._tree_plain(extent.id)
-                    yield from self._extents(page, depth - 1, offset, start)
+                    page = self._plain(extent.id, PackKind.TREE)
+                    yield from self._extents(page, depth - 1, (offset, end), start)
                 else:
                     yield offset, extent
             offset = end
 
-    def _tree_plain(self, id_: bytes) -> memoryview:
+    def _plain(self, id_: bytes, kind: PackKind) -> memoryview:
+        """Return the bytes by that name, from the first of the places listed that has them."""
         location = self.locate(id_)
-        frame = self._frames.frame(location.frame, PackKind.TREE)
-        return self._checked(frame, id_, location, PackKind.TREE)
+        try:
+            return self._at(location, id_, kind)
+        except (ObjectDamaged, ObjectMissing):
+            for other in self._index.find_all(id_):
+                if other != location:
+                    with contextlib.suppress(ObjectDamaged, ObjectMissing):
+                        return self._at(other, id_, kind)
+            raise
+
+    def _at(self, location: ChunkLocation, id_: bytes, kind: PackKind) -> memoryview:
+        return self._checked(self._frames.frame(location.frame, kind), id_, location, kind)
 
     def _checked(
         self, frame: Frame, id_: bytes, location: ChunkLocation, kind: PackKind

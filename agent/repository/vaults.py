@@ -1,12 +1,19 @@
 """Repositories, vaults, keyslots and enrolled writers: what there is before the first chunk."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from agent.crypto.box import IndexKey
-from agent.crypto.keyslots import Slot, decode_slot, encode_slot, unwrap_with_passphrase
+from agent.crypto.keyslots import (
+    PASSPHRASE,
+    Slot,
+    decode_slot,
+    encode_slot,
+    unwrap_with_passphrase,
+)
 from agent.crypto.naming import host_id
 from agent.crypto.secrets import VaultSecrets
 from agent.crypto.signing import SigningKey, VerifyKey
@@ -15,14 +22,19 @@ from agent.errors import (
     NotFound,
     ObjectDamaged,
     ObjectMissing,
+    RepositoryError,
     RepositoryTooNew,
+    VitrineError,
     WrongKey,
 )
+from agent.model.decoding import UNDECODABLE
 from agent.model.ids import HostId, VaultId
 from agent.repository import layout
+from agent.repository.fetch import get_bounded
 from agent.store.base import Store
 
 VERSION = 1
+_log = logging.getLogger(__name__)
 _WRITER_PURPOSE = b"vitrine writer 1"
 
 
@@ -58,7 +70,7 @@ def create_repository(store: Store, now_ns: int) -> RepositoryInfo:
 def open_repository(store: Store) -> RepositoryInfo:
     """Return what kind of repository this is; raise NotARepository or RepositoryTooNew."""
     try:
-        data = store.get(layout.REPOSITORY)
+        data = get_bounded(store, layout.REPOSITORY)
     except ObjectMissing:
         raise NotARepository(
             "there is no Vitrine repository at this place",
@@ -66,11 +78,11 @@ def open_repository(store: Store) -> RepositoryInfo:
         ) from None
     try:
         info = msgspec.json.decode(data, type=RepositoryInfo)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         raise NotARepository("the file `repository` here is not Vitrine's") from None
     if info.format != "vitrine":
         raise NotARepository(f"this is a repository of {info.format!r}, not of Vitrine")
-    if info.version > VERSION:
+    if info.version != VERSION:
         raise RepositoryTooNew(
             f"the repository has version {info.version}; this program knows {VERSION}",
             hint="install a newer Vitrine; nothing was changed",
@@ -80,9 +92,8 @@ def open_repository(store: Store) -> RepositoryInfo:
 
 def vault_ids(store: Store) -> set[VaultId]:
     """Return the vaults that have a keyslot."""
-    return {
-        VaultId(bytes.fromhex(listed.name.split("/")[1])) for listed in store.list(layout.VAULTS)
-    }
+    found = (layout.slot_vault(listed.name) for listed in store.list(layout.VAULTS))
+    return {vault for vault in found if vault is not None}
 
 
 def add_slot(store: Store, slot: Slot) -> None:
@@ -91,9 +102,21 @@ def add_slot(store: Store, slot: Slot) -> None:
 
 
 def slots(store: Store, vault: VaultId) -> Iterator[Slot]:
-    """Yield the vault's keyslots."""
+    """Yield the vault's keyslots that can be read.
+
+    One that is damaged, moved or of a later version is logged and passed over: slots are
+    independent, so it must not keep the holder of another from opening the vault.
+    """
     for listed in store.list(layout.slots(vault)):
-        yield decode_slot(store.get(listed.name))
+        try:
+            slot = decode_slot(get_bounded(store, listed.name))
+        except RepositoryError as error:
+            _log.warning("%s is passed over: %s", listed.name, error)
+            continue
+        if layout.slot(slot.vault, slot.slot) != listed.name:
+            _log.warning("%s is passed over: it names another place", listed.name)
+            continue
+        yield slot
 
 
 def secrets_by_passphrase(store: Store, name: str, passphrase: str) -> VaultSecrets:
@@ -102,13 +125,18 @@ def secrets_by_passphrase(store: Store, name: str, passphrase: str) -> VaultSecr
     Raises WrongKey where the passphrase opens no slot, NotFound where it opens other vaults only.
     """
     opened: list[str] = []
+    refused: VitrineError = WrongKey(
+        "the passphrase opens no vault of this repository", hint="try it once more"
+    )
     for vault in sorted(vault_ids(store)):
         for slot in slots(store, vault):
-            if slot.kind != "passphrase":
+            if slot.kind != PASSPHRASE:
                 continue
             try:
                 secrets = unwrap_with_passphrase(slot, passphrase)
-            except WrongKey:
+            except (WrongKey, ObjectDamaged) as error:
+                if error.hint or isinstance(error, ObjectDamaged):
+                    refused = error  # not merely wrong: too little memory, or an impossible slot
                 continue
             if secrets.name == name:
                 return secrets
@@ -118,7 +146,7 @@ def secrets_by_passphrase(store: Store, name: str, passphrase: str) -> VaultSecr
             f"this passphrase opens no vault called {name!r}",
             hint=f"it opens: {', '.join(sorted(opened))}",
         )
-    raise WrongKey("the passphrase opens no vault of this repository", hint="try it once more")
+    raise refused
 
 
 def enrol_writer(store: Store, secrets: VaultSecrets, host_name: str, public: bytes) -> HostId:
@@ -138,7 +166,7 @@ def enrolled_writers(
     """Return the keys of the vault's writers; raise ObjectDamaged on a forged enrolment."""
     found: dict[HostId, VerifyKey] = {}
     for listed in store.list(layout.writers(vault)):
-        enrolment = _decode_enrolment(store.get(listed.name), listed.name)
+        enrolment = _decode_enrolment(get_bounded(store, listed.name), listed.name)
         host = host_id(enrolment.public)
         signed = authority.verifies(enrolment.signature, _WRITER_PURPOSE, enrolment.signed_part())
         if not signed or enrolment.vault != vault or listed.name != layout.writer(vault, host):
@@ -150,12 +178,12 @@ def enrolled_writers(
 def writer_name(store: Store, vault: VaultId, host: HostId, key: IndexKey) -> str:
     """Return the name that a host was enrolled under."""
     name = layout.writer(vault, host)
-    enrolment = _decode_enrolment(store.get(name), name)
+    enrolment = _decode_enrolment(get_bounded(store, name), name)
     return key.open(enrolment.name, _WRITER_PURPOSE + host, name).decode(errors="replace")
 
 
 def _decode_enrolment(data: bytes, name: str) -> Enrolment:
     try:
         return msgspec.msgpack.decode(data, type=Enrolment)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ObjectDamaged(f"{name} does not decode: {error}") from error

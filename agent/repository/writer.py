@@ -7,23 +7,32 @@ next run adopts (`adopt_orphans`) instead of storing it again.
 Thread-safe but for `flush` and `commit`, which the one coordinating task calls.
 """
 
+import logging
 import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from agent.crypto.naming import object_name
 from agent.crypto.secrets import WriterKeys
-from agent.errors import ChainBroken, ObjectExists
+from agent.errors import (
+    ChainBroken,
+    ObjectDamaged,
+    ObjectExists,
+    RepositoryError,
+    StoreUnavailable,
+)
 from agent.model.ids import PackId, SnapshotId, TreeId
 from agent.model.location import PackKind
 from agent.model.snapshot import Snapshot, SnapshotInfo
 from agent.repository import layout
-from agent.repository.chain import encode_snapshot, find_tip
-from agent.repository.index import Index, IndexFile, encode
+from agent.repository.chain import Chains, encode_snapshot, find_tip
+from agent.repository.index import Index, IndexFile, encode, merge
 from agent.repository.indexcache import IndexCache, seal_index
 from agent.repository.pack import Contents, PackBuilder
-from agent.repository.packtable import read_contents
+from agent.repository.packtable import check_bytes, read_contents
 from agent.store.base import Store
+
+_log = logging.getLogger(__name__)
 
 FLUSH_CHUNKS = 64 * 1024  # bounds the ids held in memory between two index objects: about 10 MB
 MERGE_FAN_IN = 8  # so many index objects of one size class become one of the next
@@ -38,7 +47,11 @@ class Tip(NamedTuple):
 
 
 class VaultWriter:
-    """One run's writes to one vault."""
+    """One run's writes to one vault.
+
+    After `put` raised, ids that others were told not to store may never come: this writer then
+    refuses to commit, and the next run makes a new one.  `flush` and `commit` may be tried again.
+    """
 
     def __init__(self, store: Store, keys: WriterKeys, cache: IndexCache) -> None:
         """Take the vault's write-only keys and the local index cache, which is refreshed."""
@@ -53,17 +66,21 @@ class VaultWriter:
         self._cache = cache
         self._index: Index = cache.refresh()
         self._lock = threading.Lock()
-        self._claimed: set[bytes] = set()
+        self._claimed: set[bytes] = set()  # promised to come, not in a pack yet
+        self._stored: set[bytes] = set()  # in a durable pack, not in the index yet
         self._unindexed: list[Contents] = []
         self._unindexed_chunks = 0
         self.added_bytes = 0
 
     def claim(self, id_: bytes) -> bool:
         """Return True if the caller must store this chunk or page: nobody has, nobody will."""
-        if id_ in self._claimed or id_ in self._index:
+        index = self._index
+        if self._is_pending(id_) or id_ in index:
             return False
         with self._lock:
-            if id_ in self._claimed:
+            # flushed between the two looks: then it has left the sets and is in the new index
+            flushed = self._index is not index and id_ in self._index
+            if flushed or self._is_pending(id_):
                 return False
             self._claimed.add(id_)
             return True
@@ -77,8 +94,7 @@ class VaultWriter:
         contents, parts = builder.finish()
         self._store.put(layout.pack(contents.pack), parts)
         with self._lock:
-            self._unindexed.append(contents)
-            self._unindexed_chunks += len(contents.chunks)
+            self._took(contents)
             self.added_bytes += contents.size
 
     @property
@@ -88,32 +104,37 @@ class VaultWriter:
 
     def flush(self) -> None:
         """Index every pack that was put: from here on a crash loses none of them."""
-        with self._lock:
-            packs, self._unindexed, self._unindexed_chunks = self._unindexed, [], 0
-        if not packs:
-            return
-        self._put_index(encode(packs))
-        with self._lock:
-            self._claimed.difference_update(c.id for pack in packs for c in pack.chunks)
-        self._merge_small()
+        while packs := self._next_unindexed():
+            self._put_index(encode(packs))
+            with self._lock:
+                del self._unindexed[: len(packs)]
+                self._unindexed_chunks -= sum(len(pack.chunks) for pack in packs)
+                self._stored.difference_update(c.id for pack in packs for c in pack.chunks)
+            self._merge_small()
 
     def commit(self, snapshot: Snapshot) -> SnapshotInfo:
-        """Flush, then put the snapshot; it must follow `tip()`."""
+        """Flush, then put the snapshot; it must follow `tip()`.
+
+        Raises StoreUnavailable where anything claimed is in no pack: the snapshot would name what
+        is not there.
+        """
+        if self._claimed:
+            raise StoreUnavailable(
+                f"{len(self._claimed)} chunks of this run were not stored: it commits nothing",
+                hint="take the snapshot again; what was stored is not stored twice",
+            )
         self.flush()
         data = encode_snapshot(snapshot, self._index_key, self._signer)
         try:
             name = layout.snapshot(self._vault, self._host, snapshot.sequence)
             self._store.put(name, [data])
         except ObjectExists:
-            raise ChainBroken(
-                f"snapshot {snapshot.sequence} of this host exists already",
-                hint="another agent uses this host's keys: enrol each host on its own",
-            ) from None
+            return self._committed_before(snapshot)
         return SnapshotInfo(SnapshotId(object_name(data)), snapshot, len(data))
 
     def tip(self) -> Tip:
         """Return the end of this writer's chain, from the repository."""
-        return Tip(*find_tip(self._store, self._vault, self._host))
+        return Tip(*find_tip(self._store, self._vault, self._host, self._signer.verify_key()))
 
     def adopt_orphans(self) -> int:
         """Index packs of this vault that a crashed run left; return how many."""
@@ -126,13 +147,58 @@ class VaultWriter:
             contents = self._orphan(pack, listed.size)
             if contents is not None:
                 adopted += 1
-                self._unindexed.append(contents)
+                with self._lock:
+                    self._took(contents)
+                if self.wants_flush:
+                    self.flush()
         self.flush()
         return adopted
 
     def _orphan(self, pack: PackId, size: int) -> Contents | None:
-        """Return what an unindexed pack holds, or None if it is another vault's."""
-        return read_contents(self._store, self._index_key, self._vault, pack, size)
+        """Return what an unindexed pack holds, or None if it is another vault's or damaged.
+
+        Every byte is checked, for from here on chunks are not stored again that it holds.
+        """
+        try:
+            contents = read_contents(self._store, self._index_key, self._vault, pack, size)
+            if contents is not None:
+                check_bytes(self._store, pack, size)
+        except RepositoryError as error:
+            _log.warning("an unindexed pack is passed over: %s", error)
+            return None
+        return contents
+
+    def _is_pending(self, id_: bytes) -> bool:
+        return id_ in self._claimed or id_ in self._stored
+
+    def _took(self, contents: Contents) -> None:
+        """Note a durable pack; the lock is held."""
+        ids = [chunk.id for chunk in contents.chunks]
+        self._stored.update(ids)  # first: an id must never be seen in neither set
+        self._claimed.difference_update(ids)
+        self._unindexed.append(contents)
+        self._unindexed_chunks += len(ids)
+
+    def _next_unindexed(self) -> list[Contents]:
+        """Return the oldest packs that no index lists, as many as one index object should."""
+        with self._lock:
+            count = chunks = 0
+            while count < len(self._unindexed) and chunks < FLUSH_CHUNKS:
+                chunks += len(self._unindexed[count].chunks)
+                count += 1
+            return self._unindexed[:count]
+
+    def _committed_before(self, snapshot: Snapshot) -> SnapshotInfo:
+        """Return the stored snapshot if it is this one: an earlier try had come through."""
+        verify, sequence = self._signer.verify_key(), snapshot.sequence
+        chains = Chains(self._store, self._vault, self._index_key, {self._host: verify})
+        found = chains.read(self._host, sequence)
+        if found.snapshot != snapshot:
+            raise ChainBroken(
+                f"snapshot {sequence} of this host exists already",
+                hint="another agent uses this host's keys: enrol each host on its own",
+            )
+        return found
 
     def _put_index(self, plain: bytes) -> None:
         id_, box = seal_index(plain, self._index_key)
@@ -142,10 +208,16 @@ class VaultWriter:
     def _merge_small(self) -> None:
         """Keep the number of index objects logarithmic; superseded ones stay for the pruner."""
         for group in _size_classes(self._index.files):
-            if len(group) < MERGE_FAN_IN or sum(f.chunk_count for f in group) > MERGE_MAX_CHUNKS:
+            smallest = sorted(group, key=lambda file: file.chunk_count)[:MERGE_FAN_IN]
+            total = sum(file.chunk_count for file in smallest)
+            if len(smallest) < MERGE_FAN_IN or total > MERGE_MAX_CHUNKS:
                 continue
-            packs = {c.pack: c for file in group for c in file.contents()}
-            self._put_index(encode(list(packs.values()), [file.id for file in group]))
+            try:
+                merged = merge(smallest)
+            except ObjectDamaged as error:
+                _log.warning("index objects are not merged: %s", error)
+                continue
+            self._put_index(merged)
             return
 
 
