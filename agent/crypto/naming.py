@@ -11,6 +11,7 @@ from agent.model.ids import ChunkId, HostId, TreeId
 ID_KEY_BYTES = 32
 _CHUNK_CONTEXT = "vitrine 2026-11 chunk names"
 _TREE_CONTEXT = "vitrine 2026-11 tree names"
+_63_BITS = 2**63 - 1
 _CUT_CONTEXT = "vitrine 2026-11 chunker seed"
 
 
@@ -26,8 +27,9 @@ class IdKey:
         self.raw = raw
         self._chunks = derive(_CHUNK_CONTEXT, raw)
         self._trees = derive(_TREE_CONTEXT, raw)
-        # never 0: the library reads that as "use the published gear table"
-        self.cut_seed = int.from_bytes(derive(_CUT_CONTEXT, raw)[:8], "little") | 1
+        # never 0: the library reads that as "use the published gear table"; and 63 bits, for the
+        # library shifts its seed and refuses what then has more than 64
+        self.cut_seed = int.from_bytes(derive(_CUT_CONTEXT, raw)[:8], "little") & _63_BITS | 1
 
     def chunk_id(self, data: bytes | bytearray | memoryview) -> ChunkId:
         """Return the name of the data chunk `data`."""
