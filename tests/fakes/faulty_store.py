@@ -1,0 +1,105 @@
+"""A store that fails when told to: before an operation, after it, or half-way through a put."""
+
+import enum
+import threading
+from collections.abc import Collection, Iterator, Sequence
+
+from agent.errors import StoreError, StoreUnavailable
+from agent.store.base import Listed, Part, Store
+
+OPERATIONS = frozenset({"put", "get", "get_range", "size", "list", "delete"})
+
+
+class Fault(enum.Enum):
+    """What has happened to the object when the error comes."""
+
+    BEFORE = "nothing"
+    AFTER = "everything: only the answer was lost"
+    TORN = "half of a put, under its name: what a store does that breaks rule 2"
+
+
+class FaultyStore:
+    """Passes everything on to `inner`, but for the operations that fail.
+
+    Those are number `fail_at`, counted from 1 among the `counted` kinds, and, if it `stays_down`,
+    every one of any kind after that: as for a process that dies, or a network that goes away.
+    """
+
+    def __init__(
+        self,
+        inner: Store,
+        *,
+        fail_at: int | None = None,
+        error: StoreError | None = None,
+        fault: Fault = Fault.BEFORE,
+        counted: Collection[str] = OPERATIONS,
+        stays_down: bool = False,
+    ) -> None:
+        """Fail never, where `fail_at` is None; with StoreUnavailable, where `error` is None."""
+        if not OPERATIONS.issuperset(counted):
+            raise ValueError(f"no operations of a store: {sorted(set(counted) - OPERATIONS)}")
+        self.inner = inner
+        self.fail_at = fail_at
+        self.error = error or StoreUnavailable("the store failed, as it was told to")
+        self.fault = fault
+        self.counted = counted
+        self.stays_down = stays_down
+        self.operations = 0  # counted so far: a run without a fault tells how many there are
+        self._lock = threading.Lock()
+
+    def put(self, name: str, parts: Sequence[Part]) -> None:
+        """Store an object, all or half of it, or nothing."""
+        fault = self._fault("put")
+        if fault is Fault.TORN:
+            whole = b"".join(parts)
+            self.inner.put(name, [whole[: len(whole) // 2]])
+        elif fault is not Fault.BEFORE:
+            self.inner.put(name, parts)
+        if fault:
+            raise self.error
+
+    def get(self, name: str) -> bytes:
+        """Return an object."""
+        self._perhaps_fail("get")
+        return self.inner.get(name)
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        """Return a part of an object."""
+        self._perhaps_fail("get_range")
+        return self.inner.get_range(name, offset, length)
+
+    def size(self, name: str) -> int:
+        """Return an object's length."""
+        self._perhaps_fail("size")
+        return self.inner.size(name)
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        """Yield objects; fail before the first, or after the last."""
+        fault = self._fault("list")
+        if fault is not Fault.BEFORE:
+            yield from self.inner.list(prefix)
+        if fault:
+            raise self.error
+
+    def delete(self, name: str) -> None:
+        """Remove an object, or not."""
+        fault = self._fault("delete")
+        if fault is not Fault.BEFORE:
+            self.inner.delete(name)
+        if fault:
+            raise self.error
+
+    def _perhaps_fail(self, operation: str) -> None:
+        if self._fault(operation):
+            raise self.error
+
+    def _fault(self, operation: str) -> Fault | None:
+        """Count an operation; return what is wrong with it."""
+        with self._lock:
+            down = self.stays_down and self.fail_at is not None and self.operations >= self.fail_at
+            if down:
+                return Fault.BEFORE
+            if operation not in self.counted:
+                return None
+            self.operations += 1
+            return self.fault if self.operations == self.fail_at else None
