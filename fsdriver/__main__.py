@@ -1,0 +1,5 @@
+"""`python -m fsdriver`."""
+
+from fsdriver.main import main
+
+main()

@@ -1,0 +1,137 @@
+"""The bytes of one file: from a place in it to the chunks that hold them; holes are zeros."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from itertools import islice
+from operator import itemgetter
+from typing import Protocol
+
+from agent.errors import ObjectDamaged
+from agent.model.ids import ChunkId
+from agent.model.tree import INLINE_EXTENTS, Entry, Extent, unpack_extents
+from fsdriver.cache import NotCached
+
+Bytes = bytes | memoryview
+WINDOW_EXTENTS = 2048  # 1 content page; what of a long file's extents is kept while it is open
+_offset = itemgetter(0)
+
+
+class ContentReader(Protocol):
+    """What files need of a vault's reader."""
+
+    def extents(self, entry: Entry, start: int = 0) -> Iterator[tuple[int, Extent]]:
+        """Yield (offset, extent) from the extent that holds byte `start` on; may block."""
+        ...
+
+    def chunk(self, chunk_id: ChunkId | bytes) -> memoryview:
+        """Return a chunk, verified; may block."""
+        ...
+
+    def cached_chunk(self, chunk_id: ChunkId | bytes) -> memoryview | None:
+        """Return a chunk whose frame is in memory; does not block."""
+        ...
+
+    def prefetch(self, chunk_ids: list[ChunkId | bytes]) -> None:
+        """Bring frames into memory; blocks."""
+        ...
+
+
+class Content:
+    """One open file.  Thread-safe: the window is replaced whole."""
+
+    __slots__ = ("_reader", "_window", "entry")
+
+    def __init__(self, entry: Entry, reader: ContentReader) -> None:
+        """Take the file's entry; reads nothing."""
+        self.entry = entry
+        self._reader = reader
+        self._window: list[tuple[int, Extent]] = []
+        if not entry.depth and len(entry.content) <= INLINE_EXTENTS * 40:
+            self._window = list(_with_offsets(entry))
+
+    def read(self, offset: int, size: int) -> Bytes:
+        """Return up to `size` bytes from `offset`, fewer only at the end; may block."""
+        return self._read(offset, size, self._reader.chunk, may_block=True)
+
+    def read_cached(self, offset: int, size: int) -> Bytes | None:
+        """Return what `read` would if that is all in memory, else None; does not block."""
+        try:
+            return self._read(offset, size, self._cached_chunk, may_block=False)
+        except NotCached:
+            return None
+
+    def chunks(self, offset: int, size: int) -> list[ChunkId | bytes]:
+        """Return the chunks that hold `size` bytes from `offset`; may block."""
+        found: list[ChunkId | bytes] = []
+        if offset < self.entry.size:
+            for at, extent in self._reader.extents(self.entry, offset):
+                if at >= offset + size:
+                    break
+                if not extent.is_hole:
+                    found.append(extent.id)
+        return found
+
+    def _read(
+        self, offset: int, size: int, chunk: Callable[[bytes], memoryview], *, may_block: bool
+    ) -> Bytes:
+        end = min(offset + size, self.entry.size)
+        if offset >= end:
+            return b""
+        pieces = [
+            _piece(extent, max(offset - at, 0), min(end - at, extent.length), chunk)
+            for at, extent in self._extents(offset, end, may_block=may_block)
+        ]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _extents(self, offset: int, end: int, *, may_block: bool) -> list[tuple[int, Extent]]:
+        """Return the extents that hold `offset` to `end`."""
+        window = self._window
+        if not _covers(window, offset, end):
+            if not may_block:
+                raise NotCached
+            window = list(islice(self._reader.extents(self.entry, offset), WINDOW_EXTENTS))
+            if not _covers(window, offset, end):
+                raise ObjectDamaged("the extents of a file end before the file does")
+            self._window = window
+        first = bisect_right(window, offset, key=_offset) - 1
+        after = bisect_right(window, end - 1, key=_offset)
+        return window[first:after]
+
+    def _cached_chunk(self, chunk_id: bytes) -> memoryview:
+        found = self._reader.cached_chunk(chunk_id)
+        if found is None:
+            raise NotCached
+        return found
+
+
+def stored_bytes(entry: Entry) -> int:
+    """Return how many of a file's bytes are no holes.
+
+    A file with content pages counts whole: the pages would have to be fetched to know.
+    """
+    if entry.depth:
+        return entry.size
+    return sum(extent.length for extent in unpack_extents(entry.content) if not extent.is_hole)
+
+
+def _with_offsets(entry: Entry) -> Iterator[tuple[int, Extent]]:
+    at = 0
+    for extent in unpack_extents(entry.content):
+        yield at, extent
+        at += extent.length
+
+
+def _covers(window: list[tuple[int, Extent]], offset: int, end: int) -> bool:
+    if not window:
+        return False
+    last_at, last = window[-1]
+    return window[0][0] <= offset and last_at + last.length >= end
+
+
+def _piece(extent: Extent, start: int, stop: int, chunk: Callable[[bytes], memoryview]) -> Bytes:
+    if extent.is_hole:
+        return bytes(stop - start)
+    data = chunk(extent.id)
+    if len(data) != extent.length:
+        raise ObjectDamaged("a chunk is not as long as the file says")
+    return data[start:stop]

@@ -1,0 +1,83 @@
+"""How a session's mount is shut: refuse, invalidate, in that order and never another.
+
+Unmounting first would leave plaintext in the page cache, readable through every descriptor and
+map that is still open (docs/mount.md has the table).  The kernel drops what it caches only when
+told so, and it must not be told while an operation can still answer.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import ParamSpec, TypeVar
+
+import trio
+
+from agent.errors import SessionExpired
+from fsdriver.inodes import Held
+
+READ_THREADS = 8  # fetching waits for the store, so more than the cores
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+InvalidateInode = Callable[[int], None]
+"""Make the kernel drop an inode's attributes, pages and maps; OSError where it has none."""
+
+InvalidateEntry = Callable[[int, bytes], None]
+"""Make the kernel drop a name in a directory; OSError where it has none."""
+
+
+class SessionLock:
+    """Whether operations are answered, and the threads that work for them."""
+
+    def __init__(self) -> None:
+        """Start open."""
+        self.refusing = False
+        self._waiting: set[trio.CancelScope] = set()
+        self._limiter = trio.CapacityLimiter(READ_THREADS)
+
+    def check(self) -> None:
+        """Raise SessionExpired once the session is locked."""
+        if self.refusing:
+            raise SessionExpired("the session is locked", hint="unlock again")
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns in a thread; raise SessionExpired at once on locking."""
+        with trio.CancelScope() as scope:
+            self._waiting.add(scope)
+            try:
+                return await trio.to_thread.run_sync(
+                    work, limiter=self._limiter, abandon_on_cancel=True
+                )
+            finally:
+                self._waiting.discard(scope)
+        raise SessionExpired("the session was locked meanwhile", hint="unlock again")
+
+    def refuse(self) -> None:
+        """From now on refuse everything, also what is being waited for."""
+        self.refusing = True
+        for scope in self._waiting:
+            scope.cancel()
+
+
+def invalidate(
+    live: Iterable[tuple[int, Held]],
+    invalidate_inode: InvalidateInode,
+    invalidate_entry: InvalidateEntry,
+) -> None:
+    """Empty the kernel's caches of `live`.  Blocks until it has: call it from a thread.
+
+    Pages first, for they are what must not stay; a name or inode that the kernel has dropped by
+    itself is an OSError here, and what was wanted.
+    """
+    held = list(live)
+    for number, _ in held:
+        with suppress(OSError):
+            invalidate_inode(number)
+    drop_names((name for _, one in held for name in one.names), invalidate_entry)
+
+
+def drop_names(names: Iterable[tuple[int, bytes]], invalidate_entry: InvalidateEntry) -> None:
+    """Make the kernel drop `names`; blocks, as above."""
+    for parent, name in names:
+        with suppress(OSError):
+            invalidate_entry(parent, name)

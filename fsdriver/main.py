@@ -1,0 +1,104 @@
+"""The worker of one session: wiring, nothing else.
+
+    python -m fsdriver --gate-fd N --fuse-fd M     mounted already, by the launcher
+    python -m fsdriver --gate-fd N --mount DIR     mounts by itself, through fusermount3
+
+The grant comes over descriptor N; nothing else is known or asked for.
+"""
+
+import argparse
+import ctypes
+import logging
+import os
+import resource
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import trio
+from agent.store.local import LocalStore
+
+from agent.clock import SystemClock
+from agent.control.messages import WorkerGrant
+from agent.control.wire import BlockingConnection, Connection
+from agent.crypto.naming import IdKey
+from agent.errors import ProtocolError, VitrineError
+from agent.repository.frames import FrameReader
+from agent.repository.index import Index, IndexFile
+from agent.repository.reader import VaultReader
+from fsdriver.gatekeeper import Gatekeeper
+from fsdriver.session import PAGES_SHARE, serve_session
+
+_PR_SET_DUMPABLE = 4  # prctl(2)
+_HEX_ID = 64
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Serve one session, then end the process without looking back: that wipes keys and content."""
+    options = _options(arguments)
+    _harden()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    status = 0
+    try:
+        trio.run(_serve, options)
+    except VitrineError as error:
+        log.error("%s", error.message)
+        status = error.exit_status
+    except BaseException as error:  # noqa: BLE001 - its text may hold a name, so no traceback
+        log.error("the worker failed: %s", type(error).__qualname__)
+        status = VitrineError.exit_status
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(status)  # threads that still wait for storage must not keep plaintext alive
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    gate = socket.socket(fileno=options.gate_fd)
+    grant, index = _receive_grant(BlockingConnection(gate))
+    clock = SystemClock()
+    gatekeeper = Gatekeeper(Connection.over(gate), clock)
+    frames = FrameReader(
+        LocalStore(Path(grant.repository)),
+        grant.vault,
+        gatekeeper,
+        cache_bytes=grant.cache_bytes - grant.cache_bytes // PAGES_SHARE,
+    )
+    reader = VaultReader(frames, index, IdKey(grant.id_key))
+    await serve_session(grant, reader, gatekeeper, options.mount or options.fuse_fd, clock)
+
+
+def _receive_grant(connection: BlockingConnection) -> tuple[WorkerGrant, Index]:
+    """Return what the gate grants and the index it lends, mapped."""
+    grant = connection.receive()
+    if not isinstance(grant, WorkerGrant):
+        raise ProtocolError("the first message was no grant")
+    return grant, Index([_mapped(fd) for fd in connection.receive_fds(grant.index_files)])
+
+
+def _mapped(descriptor: int) -> IndexFile:
+    """Return an index file by descriptor; its file is named by the object's id."""
+    name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))[:_HEX_ID]
+    try:
+        return IndexFile.map(descriptor, name)
+    finally:
+        os.close(descriptor)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="vitrine-worker", description=__doc__)
+    parser.add_argument("--gate-fd", type=int, required=True)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--fuse-fd", type=int, default=-1)
+    where.add_argument("--mount", default="")
+    return parser.parse_args(arguments)
+
+
+def _harden() -> None:
+    """No core dumps, no debugger, no file of ours readable by others."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
