@@ -11,17 +11,16 @@ import click
 
 from agent.cli.mounted import (
     Found,
-    choose,
     entries,
     mount_of,
     root_of,
     shown,
+    snapshot_at,
     snapshot_lines,
     walk,
 )
 from agent.cli.output import console, json_option, print_json, size, table, when
 from agent.cli.place import config_dir_option
-from agent.clock import SystemClock
 from agent.control.messages import SnapshotLine
 from agent.errors import NotFound
 from agent.model.ids import SHORT_HEX
@@ -83,7 +82,7 @@ def _matches(
 ) -> Iterator[tuple[SnapshotLine, Found]]:
     mount = mount_of(config_dir, vault)
     lines = snapshot_lines(config_dir, vault)
-    chosen = lines if history else (choose(lines, at, SystemClock().now_ns()),)
+    chosen = lines if history else (snapshot_at(lines, at),)
     wanted = os.fsencode(pattern)
     seen: set[tuple[bytes, bytes]] = set()
     told: set[tuple[bytes, int, int]] = set()
@@ -99,7 +98,7 @@ def _matches(
 def _root(config_dir: Path, vault: str, at: str) -> bytes:
     mount = mount_of(config_dir, vault)
     lines = snapshot_lines(config_dir, vault)
-    return root_of(mount, choose(lines, at, SystemClock().now_ns()))
+    return root_of(mount, snapshot_at(lines, at))
 
 
 def _row(item: Found) -> tuple[str, ...]:

@@ -12,16 +12,15 @@ from agent.cli.mounted import (
     DIGEST_ATTRIBUTE,
     TREE_ATTRIBUTE,
     attribute,
-    choose,
     entries,
     mount_of,
     root_of,
     shown,
+    snapshot_at,
     snapshot_lines,
 )
 from agent.cli.output import console, json_option, print_json, size
 from agent.cli.place import config_dir_option
-from agent.clock import SystemClock
 
 
 class Change(NamedTuple):
@@ -44,8 +43,8 @@ def diff(vault: str, old: str, new: str, as_json: bool, config_dir: Path) -> Non
     + added, - removed, M content changed, T kind changed, m only metadata changed.
     """
     mount = mount_of(config_dir, vault)
-    lines, now = snapshot_lines(config_dir, vault), SystemClock().now_ns()
-    before, after = (root_of(mount, choose(lines, text, now)) for text in (old, new))
+    lines = snapshot_lines(config_dir, vault)
+    before, after = (root_of(mount, snapshot_at(lines, text)) for text in (old, new))
     found = list(changes(before, after))
     if as_json:
         print_json([{"change": c.sign, "path": shown(c.path), "size": c.bytes} for c in found])

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.cli.place import ask_gate
+from agent.clock import SystemClock
 from agent.control.messages import AskSessions, AskSnapshots, Sessions, SnapshotLine, Snapshots
-from agent.errors import NameAmbiguous, NoSuchSnapshot, SessionExpired
-from agent.gate.times import Moment, parse_when
+from agent.errors import SessionExpired
+from agent.gate.choice import choose
+from agent.gate.times import parse_when
 from agent.model.ids import SHORT_HEX
 
 TREE_ATTRIBUTE = "user.vitrine.tree"
@@ -45,21 +47,9 @@ def snapshot_lines(config_dir: Path, vault: str) -> tuple[SnapshotLine, ...]:
     return ask_gate(config_dir, AskSnapshots(vault), Snapshots).snapshots
 
 
-def choose(lines: tuple[SnapshotLine, ...], text: str, now_ns: int) -> SnapshotLine:
-    """Return the snapshot that `text` names: an id prefix, or the last one at or before a time."""
-    wanted = parse_when(text, now_ns)
-    if isinstance(wanted, Moment):
-        fitting = [line for line in lines if line.taken_ns <= wanted.time_ns]
-        if not fitting:
-            raise NoSuchSnapshot("there is no snapshot that old", hint="see `vitrine snapshots`")
-        return fitting[-1]
-    fitting = [line for line in lines if line.id.startswith(wanted.prefix)]
-    if not fitting:
-        raise NoSuchSnapshot(f"no snapshot starts with {text!r}", hint="see `vitrine snapshots`")
-    if len(fitting) > 1:
-        names = ", ".join(line.id[:SHORT_HEX] for line in fitting)
-        raise NameAmbiguous(f"{text!r} fits several snapshots: {names}", hint="give more digits")
-    return fitting[0]
+def snapshot_at(lines: tuple[SnapshotLine, ...], text: str) -> SnapshotLine:
+    """Return the snapshot that `text` means: an id's beginning, a time, or nothing: the latest."""
+    return choose(parse_when(text, SystemClock().now_ns()), lines)
 
 
 def root_of(mount: Path, line: SnapshotLine) -> bytes:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import trio
 
+from agent.control.client import error_of
 from agent.control.messages import (
     Activity,
     Failed,
@@ -61,7 +62,7 @@ class WorkerChannel:
         self._gone = trio.Event()
         self.opened: Counter[str] = Counter()
         self.result: WorkerResult | None = None
-        self._failure: Failed | None = None
+        self._failed: Failed | None = None
 
     async def run(self, grant: WorkerGrant, descriptors: list[int]) -> None:
         """Hand over the grant, then answer until the worker hangs up."""
@@ -70,7 +71,7 @@ class WorkerChannel:
             while (message := await self._connection.receive()) is not None:
                 await self._heard(message)
         except ProtocolError as error:
-            self._failure = self._failure or Failed("ProtocolError", error.message)
+            self._failed = self._failed or Failed("ProtocolError", error.message)
         finally:
             self._live = False
             self._connection.close()
@@ -82,8 +83,19 @@ class WorkerChannel:
         with trio.move_on_after(READY_S):
             await self._ready.wait()
         if self._gone.is_set() or not self._ready.is_set():
-            reason = self._failure.message if self._failure else "it ended, or hangs"
-            raise MountFailed(f"the session's worker did not start: {reason}")
+            raise self.failure or MountFailed(
+                "the session's worker did not start: it ended, or hangs"
+            )
+
+    @property
+    def failure(self) -> VitrineError | None:
+        """What the worker said that it failed with."""
+        return error_of(self._failed) if self._failed else None
+
+    def close(self) -> None:
+        """Hang up; a worker that still lives ends by that."""
+        self._live = False
+        self._connection.close()
 
     async def shut(self, patience_s: float) -> bool:
         """Give no key from now on; return whether the worker says that it refuses everything."""
@@ -119,7 +131,7 @@ class WorkerChannel:
             case WorkerResult():
                 self.result = message
             case Failed():
-                self._failure = message
+                self._failed = message
             case _:
                 raise ProtocolError(f"a worker said {type(message).__name__}")
 
