@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import NoReturn
 
 import trio
-from agent.store.local import LocalStore
 
 from agent.clock import SystemClock
 from agent.control.messages import WorkerGrant
+from agent.control.server import failure
 from agent.control.wire import BlockingConnection, Connection
 from agent.crypto.naming import IdKey
 from agent.errors import ProtocolError, VitrineError
 from agent.repository.frames import FrameReader
 from agent.repository.index import Index, IndexFile
 from agent.repository.reader import VaultReader
+from agent.store.local import LocalStore
 from fsdriver.gatekeeper import Gatekeeper
 from fsdriver.session import PAGES_SHARE, serve_session
 
@@ -59,16 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 async def _serve(options: argparse.Namespace) -> None:
     gate = socket.socket(fileno=options.gate_fd)
     grant, index = _receive_grant(BlockingConnection(gate))
+    connection = Connection.over(gate)
     clock = SystemClock()
-    gatekeeper = Gatekeeper(Connection.over(gate), clock)
-    frames = FrameReader(
-        LocalStore(Path(grant.repository)),
-        grant.vault,
-        gatekeeper,
-        cache_bytes=grant.cache_bytes - grant.cache_bytes // PAGES_SHARE,
-    )
-    reader = VaultReader(frames, index, IdKey(grant.id_key))
-    await serve_session(grant, reader, gatekeeper, options.mount or options.fuse_fd, clock)
+    gatekeeper = Gatekeeper(connection, clock)
+    try:
+        frames = FrameReader(
+            LocalStore(Path(grant.repository)),
+            grant.vault,
+            gatekeeper,
+            cache_bytes=grant.cache_bytes - grant.cache_bytes // PAGES_SHARE,
+        )
+        reader = VaultReader(frames, index, IdKey(grant.id_key))
+        await serve_session(grant, reader, gatekeeper, options.mount or options.fuse_fd, clock)
+    except VitrineError as error:
+        await connection.send(failure(error))  # the gate tells who waits for the mount
+        raise
 
 
 def _receive_grant(connection: BlockingConnection) -> tuple[WorkerGrant, Index]:
