@@ -1,0 +1,1 @@
+"""From events to a snapshot: watch, settle, scan, read, cut, pack, commit."""

@@ -1,0 +1,259 @@
+"""A directory's leaf pages in the journal: read in order, changed in place, cut canonically.
+
+Whatever the order of changes, the pages are those that `cut_entries` gives for the whole
+directory, so that the tree does not depend on its history.  That holds because a cut depends only
+on the names since the cut before it: after a change it is enough to cut again from the start of
+the page until a new cut meets an old one.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from agent.backup.journal import Directory, Journal
+from agent.model.tree import (
+    PAGE_MAX_BYTES,
+    PAGE_MAX_ENTRIES,
+    Entry,
+    Flaw,
+    Kind,
+    TreePage,
+    decode_page,
+    encode_page,
+)
+from agent.repository.trees import cut_entries, ends_page, entry_weight
+
+Change = tuple[bytes, Entry | None]
+"""A name and its new entry, or None where the name is gone."""
+
+_SELECT = "SELECT row, first, crc, body FROM pages WHERE dir = ? "
+_UNREADABLE = (Flaw.UNREADABLE, Flaw.UNLISTED)
+
+
+class Page(NamedTuple):
+    """A leaf page as it lies in the journal."""
+
+    row: int
+    first: bytes
+    body: bytes
+    entries: tuple[Entry, ...]
+
+
+class Totals(NamedTuple):
+    """What a parent's entry says of a directory, apart from its metadata."""
+
+    tree: bytes
+    files: int
+    bytes: int
+
+
+class Pages:
+    """Reads and changes leaf pages of one journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Take the journal that holds the pages."""
+        self._journal = journal
+        self._generation = 0  # counts changes: a reader that sees none needs no second look
+
+    def entries(self, directory: int) -> Iterator[Entry]:
+        """Yield a directory's entries in name order, whatever is changed meanwhile behind it."""
+        page = self._first(directory)
+        last = b""
+        while page is not None:
+            generation = self._generation
+            for entry in page.entries:
+                if entry.name > last:
+                    yield entry
+            last = max(last, page.entries[-1].name)
+            page = self._after(directory, page, last, moved=generation != self._generation)
+
+    def find(self, directory: int, names: Iterable[bytes]) -> dict[bytes, Entry]:
+        """Return the entries of those of `names`, sorted, that the directory has."""
+        found: dict[bytes, Entry] = {}
+        page: Page | None = None
+        by_name: dict[bytes, Entry] = {}
+        for name in names:
+            if page is None or not page.first <= name <= page.entries[-1].name:
+                page = self._covering(directory, name)
+                by_name = {entry.name: entry for entry in page.entries} if page else {}
+            if name in by_name:
+                found[name] = by_name[name]
+        return found
+
+    def apply(self, directory: int, changes: Sequence[Change]) -> None:
+        """Change a directory by `changes`, sorted, each name once; its tree is then made anew."""
+        at = 0
+        changed = False
+        while at < len(changes):
+            at, wrote = self._apply_run(directory, changes, at)
+            changed = changed or wrote
+        if changed:
+            self._generation += 1
+            self._journal.change("UPDATE dirs SET root = NULL WHERE id = ?", directory)
+
+    def set_children(self, directory: int, totals: Mapping[bytes, Totals]) -> None:
+        """Write the new totals of subdirectories, by name, into their entries.
+
+        Cuts do not depend on what this changes, so pages stay where they are.
+        """
+        waiting = sorted(totals)
+        while waiting:
+            page = self._covering(directory, waiting[0])
+            if page is None:
+                raise self._journal.failed_verification()
+            entries = tuple(_with_totals(entry, totals) for entry in page.entries)
+            self._write(directory, page, entries)
+            last = page.entries[-1].name
+            rest = [name for name in waiting if name > last]
+            if len(rest) == len(waiting):
+                raise self._journal.failed_verification()
+            waiting = rest
+        self._journal.change("UPDATE dirs SET root = NULL WHERE id = ?", directory)
+
+    # -- one run of pages -----------------------------------------------------------------------
+
+    def _apply_run(self, directory: int, changes: Sequence[Change], at: int) -> tuple[int, bool]:
+        """Apply changes from `at` on until a new cut meets an old one; return where that was."""
+        page = self._covering(directory, changes[at][0])
+        old: list[Page] = []
+        closed: list[list[Entry]] = []
+        open_: list[Entry] = []
+        while True:
+            upper = self._next_first(directory, page.first) if page else None
+            end = _end_below(changes, at, upper)
+            if page is not None:
+                old.append(page)
+            merged = _merged(page.entries if page else (), changes[at:end])
+            at = end
+            closed += cut_entries(open_ + merged)
+            if upper is None or not closed or _is_cut(closed[-1]):
+                return at, self._replace(directory, old, closed)
+            open_ = closed.pop()
+            page = self._covering(directory, upper)
+
+    def _replace(self, directory: int, old: list[Page], new: list[list[Entry]]) -> bool:
+        """Put `new` pages in place of `old` ones; tell whether anything differs."""
+        kept = {page.first: page for page in old}
+        differs = False
+        rows = []
+        for entries in new:
+            page = kept.pop(entries[0].name, None)
+            body = encode_page(TreePage(entries=tuple(entries)))
+            if page is not None and page.body == body:
+                continue
+            differs = True
+            if page is not None:
+                self._delete(page)
+            rows.append((directory, entries[0].name, *_counts(entries), zlib.crc32(body), body))
+        for page in kept.values():
+            differs = True
+            self._delete(page)
+        self._journal.change_many(
+            "INSERT INTO pages(dir, first, files, bytes, changed, unreadable, crc, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        return differs
+
+    def _delete(self, page: Page) -> None:
+        self._journal.change("DELETE FROM pages WHERE row = ?", page.row)
+
+    def _write(self, directory: int, page: Page, entries: tuple[Entry, ...]) -> None:
+        self._replace(directory, [page], [list(entries)])
+
+    # -- finding pages --------------------------------------------------------------------------
+
+    def _first(self, directory: int) -> Page | None:
+        return self._page(_SELECT + "ORDER BY first LIMIT 1", directory)
+
+    def _covering(self, directory: int, name: bytes) -> Page | None:
+        """Return the page that `name` is in, or would be put into."""
+        found = self._page(_SELECT + "AND first <= ? ORDER BY first DESC LIMIT 1", directory, name)
+        return found or self._first(directory)
+
+    def _after(self, directory: int, page: Page, last: bytes, *, moved: bool) -> Page | None:
+        """Return the page that holds what follows the name `last`."""
+        if moved:
+            covering = self._covering(directory, last)
+            if covering is not None and covering.entries[-1].name > last:
+                return covering
+        after = last if moved else page.first
+        return self._page(_SELECT + "AND first > ? ORDER BY first LIMIT 1", directory, after)
+
+    def _next_first(self, directory: int, first: bytes) -> bytes | None:
+        found = self._journal.row(
+            "SELECT first FROM pages WHERE dir = ? AND first > ? ORDER BY first LIMIT 1",
+            directory,
+            first,
+        )
+        return bytes(found[0]) if found else None
+
+    def _page(self, sql: str, *values: int | bytes) -> Page | None:
+        found = self._journal.row(sql, *values)
+        if found is None:
+            return None
+        row, first, crc, body = found
+        return Page(row, first, body, decode_page(self._journal.verified(body, crc)).entries)
+
+
+def child(directory: Directory, name: bytes) -> bytes:
+    """Return the path, below the source, of `name` in `directory`."""
+    return directory.path + b"/" + name if directory.path else name
+
+
+def _counts(entries: Sequence[Entry]) -> tuple[int, int, int, int]:
+    """Return files, bytes, entries that changed while read, and unreadable ones, of a page."""
+    files = size = changed = unreadable = 0
+    for entry in entries:
+        if entry.kind is Kind.DIRECTORY:
+            files += entry.files
+            size += entry.bytes
+        else:
+            files += 1
+            size += entry.size
+        if entry.flaw is Flaw.CHANGED_WHILE_READ:
+            changed += 1
+        elif entry.flaw in _UNREADABLE:
+            unreadable += 1
+    return files, size, changed, unreadable
+
+
+def _with_totals(entry: Entry, totals: Mapping[bytes, Totals]) -> Entry:
+    new = totals.get(entry.name)
+    if new is None:
+        return entry
+    return msgspec.structs.replace(entry, tree=new.tree, files=new.files, bytes=new.bytes)
+
+
+def _merged(entries: Sequence[Entry], changes: Sequence[Change]) -> list[Entry]:
+    if not changes:
+        return list(entries)
+    if not entries or entries[-1].name < changes[0][0]:  # what a first scan does all the time
+        return [*entries, *(entry for _, entry in changes if entry is not None)]
+    by_name = {entry.name: entry for entry in entries}
+    for name, entry in changes:
+        if entry is None:
+            by_name.pop(name, None)
+        else:
+            by_name[name] = entry
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def _end_below(changes: Sequence[Change], at: int, upper: bytes | None) -> int:
+    """Return the position after the last change, from `at` on, whose name is below `upper`."""
+    if upper is None:
+        return len(changes)
+    while at < len(changes) and changes[at][0] < upper:
+        at += 1
+    return at
+
+
+def _is_cut(entries: Sequence[Entry]) -> bool:
+    """Tell whether a page ends after these entries whatever follows."""
+    return (
+        ends_page(entries[-1].name)
+        or len(entries) >= PAGE_MAX_ENTRIES
+        or sum(map(entry_weight, entries)) >= PAGE_MAX_BYTES
+    )

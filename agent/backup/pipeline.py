@@ -1,0 +1,201 @@
+"""Batches of files through threads: read, cut, named, squeezed, sealed, packed; entries come back.
+
+A batch, not a file, crosses from trio to a thread.  The journal is touched by one thread at a
+time: the scan between two batches, a batch's result, a checkpoint.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+import trio
+
+from agent.backup.journal import Journal
+from agent.backup.packs import Packs, PackSink
+from agent.backup.pages import Change, Pages
+from agent.backup.read import FileReader, pause
+from agent.backup.scan import Batch, Work
+from agent.clock import Clock
+from agent.encode.chunker import Chunker
+from agent.repository.writer import VaultWriter
+
+READERS = 2  # threads that read and seal: each holds a pack and a buffer, 60 MiB or so
+QUEUED_BATCHES = 2  # names only
+CHECKPOINT_SECONDS = 60.0  # what a crash costs: so long files are read again
+
+BatchResult = list[tuple[int, list[Change]]]
+Answer = TypeVar("Answer")
+
+
+class Counts(NamedTuple):
+    """How far a run has come."""
+
+    looked_at: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+class Pipeline:
+    """One run's way from files to packs and the journal."""
+
+    def __init__(
+        self,
+        writer: VaultWriter,
+        journal: Journal,
+        pages: Pages,
+        clock: Clock,
+        on_progress: Callable[[Counts], None],
+        wait: Callable[[float], None] = pause,
+    ) -> None:
+        """Take what a run writes to; `on_progress` is called in trio's thread."""
+        self.packs = Packs(writer)
+        self.counts = Counts()
+        self._writer = writer
+        self._journal = journal
+        self._pages = pages
+        self._clock = clock
+        self._on_progress = on_progress
+        self._wait = wait
+        self._readers: list[_BatchReader] = []
+        self._lock = threading.Lock()
+        self._journal_thread = trio.CapacityLimiter(1)
+        self._reader_threads = trio.CapacityLimiter(READERS)
+        self._at_work = trio.Semaphore(READERS)
+        self._checkpointed = clock.monotonic()
+
+    async def run(self, batches: Iterable[Batch]) -> None:
+        """Take every batch from the scan to the journal; the last checkpoint is the caller's."""
+        steps = iter(batches)
+        send, receive = trio.open_memory_channel[Batch](QUEUED_BATCHES)
+        async with trio.open_nursery() as nursery:
+            for _ in range(READERS):
+                nursery.start_soon(self._work, receive)
+            async with send:
+                await self._feed(steps, send)
+
+    async def step(self, steps: Iterator[object]) -> bool:
+        """Take one step of what works on the journal; tell whether there was one."""
+        await self._in_journal(self._mark_open)
+        return await self._in_journal(_step, steps)
+
+    async def checkpoint_if_due(self, before: Callable[[], None] = lambda: None) -> None:
+        """Make durable what was done, if enough was done or time has passed.
+
+        `before` is called then: to give back a pack that the caller fills.
+        """
+        due = self._clock.monotonic() - self._checkpointed >= CHECKPOINT_SECONDS
+        if due or self._writer.wants_flush:
+            before()
+            await self.checkpoint()
+
+    async def checkpoint(self) -> None:
+        """Put every open pack, index them all, and only then let the journal name them."""
+        for _ in range(READERS):
+            await self._at_work.acquire()
+        try:
+            await self._in_journal(self.make_durable)
+        finally:
+            for _ in range(READERS):
+                self._at_work.release()
+        self._checkpointed = self._clock.monotonic()
+
+    # -- in trio --------------------------------------------------------------------------------
+
+    async def _feed(self, steps: Iterator[Batch], send: trio.MemorySendChannel[Batch]) -> None:
+        while (batch := await self._in_journal(_next_batch, steps)) is not None:
+            self._count(batch.looked_at, 0, 0)
+            if batch.files:
+                await self._in_journal(self._mark_open)
+                await send.send(batch)
+            await self.checkpoint_if_due()
+
+    async def _work(self, receive: trio.MemoryReceiveChannel[Batch]) -> None:
+        async for batch in receive:
+            async with self._at_work:
+                result = await trio.to_thread.run_sync(
+                    self._read, batch, limiter=self._reader_threads
+                )
+                await self._in_journal(self._apply, result)
+            self._count(0, batch.files, batch.bytes)
+
+    async def _in_journal(self, call: Callable[..., Answer], *args: object) -> Answer:
+        return await trio.to_thread.run_sync(call, *args, limiter=self._journal_thread)
+
+    def _count(self, looked_at: int, files: int, size: int) -> None:
+        counts = self.counts
+        self.counts = Counts(
+            counts.looked_at + looked_at, counts.files + files, counts.bytes + size
+        )
+        self._on_progress(self.counts)
+
+    # -- in threads -----------------------------------------------------------------------------
+
+    def make_durable(self) -> None:
+        """Do a checkpoint's work, while nobody fills a pack; blocks."""
+        self.packs.put_all()
+        self._writer.flush()
+        self._journal.commit()
+
+    def _mark_open(self) -> None:
+        """Note, before the first pack is put, that a crash from now on leaves packs to adopt."""
+        if self._journal.fact("clean"):
+            self._journal.note("clean", b"")
+            self._journal.commit()
+
+    def _apply(self, result: BatchResult) -> None:
+        for directory, changes in result:
+            if self._journal.has(directory):  # or it went while its files were read
+                self._pages.apply(directory, changes)
+
+    def _read(self, batch: Batch) -> BatchResult:
+        with self._lock:
+            reader = self._readers.pop() if self._readers else self._new_reader()
+        result = reader.read(batch)
+        with self._lock:
+            self._readers.append(reader)
+        return result
+
+    def _new_reader(self) -> "_BatchReader":
+        sink = self.packs.sink()
+        chunker = Chunker(self._writer.ids.cut_seed)
+        breathe = trio.from_thread.check_cancelled
+        return _BatchReader(FileReader(chunker, sink, self._clock, breathe, self._wait), sink)
+
+
+class _BatchReader:
+    """Reads batches, one at a time."""
+
+    def __init__(self, files: FileReader, sink: PackSink) -> None:
+        self._files = files
+        self._sink = sink
+
+    def read(self, batch: Batch) -> BatchResult:
+        result: BatchResult = []
+        for work in batch.work:
+            try:
+                fd = batch.source.open(work.directory.path)
+            except OSError:  # it went since it was listed: the next scan will tell
+                continue
+            try:
+                result.append((work.directory.id, self._entries(fd, work, batch.source.device)))
+            finally:
+                os.close(fd)
+        self._sink.close()
+        return result
+
+    def _entries(self, fd: int, work: Work, device: int) -> list[Change]:
+        by_name = {found.name: found for found in work.files}  # two events may name one file
+        return [(name, self._files.read(fd, by_name[name], device)) for name in sorted(by_name)]
+
+
+def _next_batch(steps: Iterator[Batch]) -> Batch | None:
+    return next(steps, None)
+
+
+def _step(steps: Iterator[object]) -> bool:
+    try:
+        next(steps)
+    except StopIteration:
+        return False
+    return True

@@ -1,0 +1,257 @@
+"""Reading one file: content cut into chunks, holes kept, and no torn state passed off as whole.
+
+The file is looked at (fstat) before and after; where it changed meanwhile it is read again, and
+after `TRIES` it is marked.  What is marked, or could not be read, is read again by the next full
+scan.
+"""
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from agent.backup.listing import Found, links, make_entry, special_entry, xattrs
+from agent.clock import Clock
+from agent.crypto.naming import ObjectHasher, object_name
+from agent.encode.chunker import MAX_CHUNK_BYTES, Chunker
+from agent.model.ids import TreeId
+from agent.model.tree import HOLE, Entry, Flaw, Kind
+from agent.repository.trees import fold_extents
+
+MiB = 1024 * 1024
+BUFFER_BYTES = 16 * MiB  # four of the largest chunks: little is cut twice at a buffer's end
+MIN_HOLE_BYTES = 64 * 1024  # shorter ones cost more as extents than their zeros cost squeezed
+TRIES = 3
+# A file system stamps with the kernel's clock tick, 10 ms at most (HZ=100).  A file changed again
+# within one tick keeps its ctime, so a file is read only when its ctime lies further back.
+RACY_NS = 20_000_000
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_ANOTHER_KIND = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
+_ZEROS: Final = memoryview(bytes(MiB))
+
+Extents = list[tuple[bytes, int]]
+
+
+class Sink(Protocol):
+    """Takes what a file consists of, and names it."""
+
+    def chunk(self, data: memoryview) -> bytes:
+        """Store a chunk unless it is known; `data` may be reused as soon as this returns."""
+        ...
+
+    def page(self, page: bytes) -> TreeId:
+        """Store a content page unless it is known."""
+        ...
+
+
+def pause(seconds: float) -> None:
+    """Wait, in a thread."""
+    threading.Event().wait(seconds)
+
+
+class FileReader:
+    """Reads files one at a time; not for concurrent use."""
+
+    def __init__(
+        self,
+        chunker: Chunker,
+        sink: Sink,
+        clock: Clock,
+        breathe: Callable[[], None],
+        wait: Callable[[float], None] = pause,
+    ) -> None:
+        """Take where chunks go; `breathe` is called between the pieces of a long file."""
+        self._chunker = chunker
+        self._sink = sink
+        self._clock = clock
+        self._breathe = breathe
+        self._wait = wait
+        self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._noatime = os.O_NOATIME
+
+    def read(self, directory: int, found: Found, device: int) -> Entry | None:
+        """Return the entry of the file `found` in the open `directory`, or None where it is gone.
+
+        Where something else took its name, the entry is of that; a directory is left to the next
+        scan.  `device` is the source's own.
+        """
+        try:
+            return self._read_again(directory, found, device)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return self._unread(directory, found, device, error)
+
+    def _unread(self, directory: int, found: Found, device: int, error: OSError) -> Entry | None:
+        try:
+            now = os.stat(found.name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISREG(now.st_mode):
+                return make_entry(found.name, now, device, flaw=Flaw.UNREADABLE)
+            if stat.S_ISDIR(now.st_mode) or error.errno not in _ANOTHER_KIND:
+                return None
+            return special_entry(directory, Found(found.name, now), device)
+        except FileNotFoundError:
+            return None
+
+    def _read_again(self, directory: int, found: Found, device: int) -> Entry:
+        for left in reversed(range(TRIES)):
+            fd = self._open(directory, found.name)
+            try:
+                before = self._settled(fd)
+                entry = self._entry(fd, found.name, before, device)
+                after = os.fstat(fd)
+            finally:
+                os.close(fd)
+            if _same(before, after) and entry.size == before.st_size:
+                return entry
+            if not left:
+                return msgspec.structs.replace(entry, flaw=Flaw.CHANGED_WHILE_READ)
+        raise AssertionError("unreachable: the last try returns")
+
+    def _open(self, directory: int, name: bytes) -> int:
+        try:
+            return os.open(name, _OPEN | self._noatime, dir_fd=directory)
+        except PermissionError:
+            if not self._noatime:
+                raise
+            fd = os.open(name, _OPEN, dir_fd=directory)
+            self._noatime = 0  # only an owner, or CAP_FOWNER, may: do not ask for every file
+            return fd
+
+    def _settled(self, fd: int) -> os.stat_result:
+        """Return the file's state once its ctime is old enough to tell a later change."""
+        st = os.fstat(fd)
+        if not stat.S_ISREG(st.st_mode):
+            raise OSError(errno.ENXIO, "no file any more")
+        age = self._clock.now_ns() - st.st_ctime_ns
+        if not 0 <= age < RACY_NS:
+            return st
+        self._wait((RACY_NS - age) / 1e9)
+        return os.fstat(fd)
+
+    def _entry(self, fd: int, name: bytes, st: os.stat_result, device: int) -> Entry:
+        extents, digest = self._content(fd, st)
+        content, depth = fold_extents(extents, self._sink.page)
+        return Entry(
+            name=name,
+            kind=Kind.FILE,
+            mode=stat.S_IMODE(st.st_mode),
+            uid=st.st_uid,
+            gid=st.st_gid,
+            mtime_ns=st.st_mtime_ns,
+            ctime_ns=st.st_ctime_ns,
+            inode=st.st_ino,
+            links=links(st, device),
+            size=sum(length for _, length in extents),
+            content=content,
+            depth=depth,
+            digest=digest,
+            xattrs=xattrs(fd),
+        )
+
+    def _content(self, fd: int, st: os.stat_result) -> tuple[Extents, bytes]:
+        """Return the extents of the file's first `st_size` bytes, and their digest."""
+        size = st.st_size
+        if size <= len(self._view) and st.st_blocks * 512 >= size:
+            data = self._view[: self._fill(fd, 0, 0, size)]
+            return [self._stored(chunk) for chunk in self._chunker.cut(data)], object_name(data)
+        extents: Extents = []
+        digest = ObjectHasher()
+        for start, end, is_hole in stretches(fd, st):
+            if is_hole:
+                extents.append((HOLE, end - start))
+                self._hash_zeros(digest, end - start)
+            elif self._stretch(fd, start, end, extents, digest) < end:
+                break  # cut short while we read: the caller sees it by the size
+        return extents, digest.digest()
+
+    def _stretch(
+        self, fd: int, start: int, end: int, extents: Extents, digest: ObjectHasher
+    ) -> int:
+        """Append the extents of a stretch of data; return where it ended."""
+        at, kept = start, 0
+        while True:
+            wanted = min(len(self._view) - kept, end - at)
+            got = self._fill(fd, kept, at, wanted)
+            data = self._view[: kept + got]
+            digest.update(data[kept:])
+            at += got
+            final = at == end or got < wanted
+            used = 0
+            for chunk in self._chunker.cut(data) if final else self._chunker.cut_some(data):
+                extents.append(self._stored(chunk))
+                used += len(chunk)
+            if final:
+                return at
+            kept = len(data) - used
+            self._view[:kept] = data[used:]
+            self._breathe()
+
+    def _stored(self, chunk: memoryview) -> tuple[bytes, int]:
+        return self._sink.chunk(chunk), len(chunk)
+
+    def _fill(self, fd: int, into: int, offset: int, length: int) -> int:
+        """Read up to `length` bytes into the buffer; fewer only at the file's end."""
+        got = 0
+        while got < length:
+            read = os.preadv(fd, [self._view[into + got : into + length]], offset + got)
+            if not read:
+                break
+            got += read
+        return got
+
+    def _hash_zeros(self, digest: ObjectHasher, length: int) -> None:
+        while length:
+            piece = min(length, len(_ZEROS))
+            digest.update(_ZEROS[:piece])
+            length -= piece
+            if not length % BUFFER_BYTES:
+                self._breathe()
+
+
+def stretches(fd: int, st: os.stat_result) -> list[tuple[int, int, bool]]:
+    """Return (start, end, is a hole) of a file's stretches, in order, without gaps."""
+    size = st.st_size
+    if st.st_blocks * 512 >= size:
+        return [(0, size, False)] if size else []
+    found: list[tuple[int, int, bool]] = []
+    at = 0
+    while at < size:
+        data, hole = _next_data(fd, at, size)
+        if data - at >= MIN_HOLE_BYTES:
+            found.append((at, data, True))
+            at = data
+        if hole > at:
+            if found and not found[-1][2]:
+                at = found.pop()[0]
+            found.append((at, hole, False))
+        at = hole
+    return found
+
+
+def _next_data(fd: int, at: int, size: int) -> tuple[int, int]:
+    """Return where the next data begin and end; both are the size where there are none."""
+    try:
+        data = os.lseek(fd, at, os.SEEK_DATA)
+        hole = os.lseek(fd, data, os.SEEK_HOLE)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size, size
+        return at, size  # this file system does not tell: all counts as data
+    return min(data, size), min(hole, size)
+
+
+def _same(before: os.stat_result, after: os.stat_result) -> bool:
+    return (
+        before.st_ctime_ns == after.st_ctime_ns
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+    )
+
+
+assert BUFFER_BYTES >= 2 * MAX_CHUNK_BYTES  # noqa: S101 - or `_stretch` could not go on

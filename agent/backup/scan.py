@@ -1,0 +1,337 @@
+"""Comparing a source with the journal: what is new, changed or gone, and which files to read.
+
+A full scan lists every directory; a scan of dirty names looks at those alone.  Metadata, links,
+special files and what vanished go into the journal at once; files with content come out in
+batches, in directory order, for the pipeline.  Memory: one directory's names, one page, one batch.
+"""
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from agent.backup.journal import Directory, Journal
+from agent.backup.listing import (
+    Found,
+    OpenSource,
+    is_unchanged,
+    list_directory,
+    look_up,
+    special_entry,
+    xattrs,
+)
+from agent.backup.listing import make_entry as make_directory
+from agent.backup.pages import Change, Pages, child
+from agent.backup.patterns import Patterns
+from agent.model.tree import Entry, Flaw, Kind
+
+MiB = 1024 * 1024
+BATCH_FILES = 512  # a thread call costs what a few small files do
+BATCH_BYTES = 16 * MiB  # bounds what a cancelled run waits for
+BREATH_NAMES = 8192  # names looked at between two chances to be cancelled: about 50 ms
+APPLY_CHANGES = 2048
+MAX_ONE_BY_ONE = 2000  # more dirty names in a directory: listing it costs less
+
+log = logging.getLogger(__name__)
+
+DirtyNames = Mapping[bytes, frozenset[bytes] | None]
+"""Directories below a source → names in them that may have changed; None: all of them."""
+
+
+class Work(NamedTuple):
+    """Files of one directory that are to be read."""
+
+    directory: Directory
+    files: list[Found]
+
+
+class Batch(NamedTuple):
+    """Files to be read in one go; an empty one is a chance to be cancelled."""
+
+    source: OpenSource
+    work: list[Work]
+    looked_at: int  # names compared since the batch before
+    files: int
+    bytes: int
+
+
+class Scan:
+    """One scan of one open source."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        pages: Pages,
+        source: OpenSource,
+        root: Directory,
+        patterns: Patterns,
+    ) -> None:
+        """Take the source and its directory `root` in the journal."""
+        self._journal = journal
+        self._pages = pages
+        self._source = source
+        self._root = root
+        self._patterns = patterns
+        self._work: list[Work] = []
+        self._files = self._bytes = self._looked_at = 0
+
+    def full(self) -> Iterator[Batch]:
+        """Yield batches of what is new or changed anywhere in the source."""
+        yield from self._walk(self._root)
+        yield self._taken()
+
+    def dirty(self, names: DirtyNames) -> Iterator[Batch]:
+        """Yield batches of what is new or changed among `names`, and below new directories."""
+        waiting: dict[bytes, set[bytes] | None] = {
+            path: None if some is None else set(some) for path, some in names.items()
+        }
+        for path in list(waiting):
+            _add_name(waiting, path)  # what is in a directory moves its own times
+        while waiting:
+            path = min(waiting)
+            some = waiting.pop(path)
+            directory = self._journal.directory(self._root.source, path)
+            if directory is None or not self._patterns.takes_below(path):
+                if directory is None:
+                    _repair(waiting, path)
+                continue
+            yield from self._look_again(directory, some, waiting)
+        yield self._taken()
+
+    # -- walking --------------------------------------------------------------------------------
+
+    def _walk(self, top: Directory) -> Iterator[Batch]:
+        """Scan `top` and all that is below it."""
+        below: list[bytes] = []
+        yield from self._list(top, below, everything=True)
+        stack = [(top, below)]
+        while stack:
+            parent, names = stack[-1]
+            if not names:
+                stack.pop()
+                continue
+            directory = self._enter(parent, names.pop())
+            below = []
+            yield from self._list(directory, below, everything=True)
+            stack.append((directory, below))
+
+    def _enter(self, parent: Directory, name: bytes) -> Directory:
+        path = child(parent, name)
+        known = self._journal.directory(parent.source, path)
+        return known or self._journal.add_directory(parent.source, path, parent)
+
+    def _look_again(
+        self,
+        directory: Directory,
+        names: set[bytes] | None,
+        waiting: dict[bytes, set[bytes] | None],
+    ) -> Iterator[Batch]:
+        """Compare some names of a directory, or all of them, and walk what is new below it."""
+        below: list[bytes] = []
+        if names is None or len(names) > MAX_ONE_BY_ONE:
+            yield from self._list(directory, below, everything=False)
+        else:
+            yield from self._look_up(directory, sorted(names), below, waiting)
+        for name in below:
+            yield from self._walk(self._enter(directory, name))
+
+    def _list(
+        self, directory: Directory, below: list[bytes], *, everything: bool
+    ) -> Iterator[Batch]:
+        try:
+            fd = self._source.open(directory.path)
+        except OSError as error:
+            self._unlisted(directory, error)
+            return
+        try:
+            try:
+                found = list_directory(fd)
+            except OSError as error:
+                self._unlisted(directory, error)
+                return
+            known = self._pages.entries(directory.id)
+            pairs = _pairs(self._kept(directory, found), known)
+            yield from self._compare(directory, fd, pairs, below, everything=everything)
+        finally:
+            os.close(fd)
+
+    def _look_up(
+        self,
+        directory: Directory,
+        names: list[bytes],
+        below: list[bytes],
+        waiting: dict[bytes, set[bytes] | None],
+    ) -> Iterator[Batch]:
+        try:
+            fd = self._source.open(directory.path)
+        except OSError:
+            _repair(waiting, directory.path)
+            return
+        try:
+            found = self._kept(directory, look_up(fd, names))
+            known = self._pages.find(directory.id, names)
+            pairs = _pairs(found, (known[name] for name in names if name in known))
+            yield from self._compare(directory, fd, pairs, below, everything=False)
+        finally:
+            os.close(fd)
+
+    def _kept(self, directory: Directory, found: list[Found]) -> list[Found]:
+        if self._patterns.takes_all:
+            return found
+        return [
+            one
+            for one in found
+            if self._patterns.takes(
+                child(directory, one.name), is_directory=stat.S_ISDIR(one.stat.st_mode)
+            )
+        ]
+
+    # -- comparing ------------------------------------------------------------------------------
+
+    def _compare(
+        self,
+        directory: Directory,
+        fd: int,
+        pairs: Iterable[tuple[Found | None, Entry | None]],
+        below: list[bytes],
+        *,
+        everything: bool,
+    ) -> Iterator[Batch]:
+        """Bring the journal up to date, collect files to read, and directories to go `below`."""
+        changes: list[Change] = []
+        for found, entry in pairs:
+            self._looked_at += 1
+            if found is None:
+                changes.append(self._gone(directory, entry))
+            else:
+                same = (
+                    entry is not None
+                    and is_unchanged(entry, found.stat)
+                    and entry.flaw is Flaw.NONE
+                )
+                if stat.S_ISDIR(found.stat.st_mode) and (everything or _is_new(found, entry)):
+                    below.append(found.name)
+                if not same:
+                    self._changed(directory, fd, found, entry, changes)
+            if self._is_due():
+                yield self._taken()
+            if len(changes) >= APPLY_CHANGES:
+                self._pages.apply(directory.id, changes)
+                changes.clear()
+        if changes:
+            self._pages.apply(directory.id, changes)
+
+    def _gone(self, directory: Directory, entry: Entry | None) -> Change:
+        assert entry is not None  # noqa: S101 - a pair has at least one side
+        self._drop_below(directory, entry)
+        return entry.name, None
+
+    def _changed(
+        self,
+        directory: Directory,
+        fd: int,
+        found: Found,
+        entry: Entry | None,
+        changes: list[Change],
+    ) -> None:
+        if not stat.S_ISDIR(found.stat.st_mode):
+            self._drop_below(directory, entry)
+        if stat.S_ISREG(found.stat.st_mode):
+            self._to_read(directory, found)
+            return
+        try:
+            new = special_entry(fd, found, self._source.device)
+        except OSError:  # gone, or another since: its own event, or the next scan, will tell
+            return
+        if entry is not None and entry.kind is new.kind is Kind.DIRECTORY:
+            new = msgspec.structs.replace(
+                new, tree=entry.tree, files=entry.files, bytes=entry.bytes
+            )
+        changes.append((found.name, new))
+
+    def _drop_below(self, directory: Directory, entry: Entry | None) -> None:
+        if entry is not None and entry.kind is Kind.DIRECTORY:
+            self._journal.remove_tree(directory.source, child(directory, entry.name))
+
+    def _unlisted(self, directory: Directory, error: OSError) -> None:
+        """Mark a directory that cannot be listed; what was last known of it is carried on."""
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP} or not directory.path:
+            return  # it went meanwhile: its parent's event, or the next scan, will tell
+        name = directory.path.rsplit(b"/", 1)[-1]
+        entry = self._pages.find(directory.parent, [name]).get(name)
+        if entry is not None:
+            marked = msgspec.structs.replace(entry, flaw=Flaw.UNLISTED)
+            self._pages.apply(directory.parent, [(name, marked)])
+
+    # -- batches --------------------------------------------------------------------------------
+
+    def _to_read(self, directory: Directory, found: Found) -> None:
+        if not self._work or self._work[-1].directory.id != directory.id:
+            self._work.append(Work(directory, []))
+        self._work[-1].files.append(found)
+        self._files += 1
+        self._bytes += found.stat.st_size
+
+    def _is_due(self) -> bool:
+        return (
+            self._files >= BATCH_FILES
+            or self._bytes >= BATCH_BYTES
+            or self._looked_at >= BREATH_NAMES
+        )
+
+    def _taken(self) -> Batch:
+        batch = Batch(self._source, self._work, self._looked_at, self._files, self._bytes)
+        self._work = []
+        self._files = self._bytes = self._looked_at = 0
+        return batch
+
+
+def source_entry(source: OpenSource, label: bytes, path: bytes) -> Entry:
+    """Return the entry of a source in a snapshot's root page, without its tree."""
+    entry = make_directory(label, source.stat, source.device, xattrs=xattrs(source.fd))
+    return msgspec.structs.replace(entry, origin=path)
+
+
+def _pairs(
+    found: Iterable[Found], known: Iterable[Entry]
+) -> Iterator[tuple[Found | None, Entry | None]]:
+    """Yield what is found and what is known, side by side; both come in name order."""
+    entries = iter(known)
+    entry = next(entries, None)
+    for one in found:
+        while entry is not None and entry.name < one.name:
+            yield None, entry
+            entry = next(entries, None)
+        if entry is not None and entry.name == one.name:
+            yield one, entry
+            entry = next(entries, None)
+        else:
+            yield one, None
+    while entry is not None:
+        yield None, entry
+        entry = next(entries, None)
+
+
+def _is_new(found: Found, entry: Entry | None) -> bool:
+    """Tell whether a directory is another one than was known by its name."""
+    return entry is None or entry.kind is not Kind.DIRECTORY or entry.inode != found.stat.st_ino
+
+
+def _repair(waiting: dict[bytes, set[bytes] | None], path: bytes) -> None:
+    """Have the place where a directory should be looked at: it came or went without an event."""
+    _add_name(waiting, path)
+    _add_name(waiting, path.rpartition(b"/")[0])
+
+
+def _add_name(waiting: dict[bytes, set[bytes] | None], path: bytes) -> None:
+    """Have the directory at `path` itself looked at, in its parent."""
+    if not path:
+        return
+    parent, _, name = path.rpartition(b"/")
+    names = waiting.setdefault(parent, set())
+    if names is not None:
+        names.add(name)

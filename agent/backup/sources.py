@@ -1,0 +1,92 @@
+"""The sources of a vault: which they are, and how each stands at the top of a snapshot."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import msgspec
+
+from agent.backup.journal import ROOT, Directory, Journal
+from agent.backup.listing import OpenSource, is_unchanged
+from agent.backup.pages import Change, Pages
+from agent.backup.patterns import Patterns
+from agent.backup.scan import source_entry
+from agent.errors import SourceUnavailable
+
+
+class Source(NamedTuple):
+    """A directory that is protected."""
+
+    path: bytes  # absolute
+    label: bytes  # its name at the top of a snapshot; unique in its vault
+    patterns: Patterns
+
+
+class ReadySource(NamedTuple):
+    """A source that is open, and its place in the journal."""
+
+    source: Source
+    open: OpenSource
+    root: Directory
+
+
+def synchronise(journal: Journal, pages: Pages, sources: Sequence[Source]) -> dict[int, bytes]:
+    """Make the journal know these sources and no others; return their labels by number."""
+    labels = {journal.source(source.path): source.label for source in sources}
+    for number, _ in journal.sources():
+        if number not in labels:
+            journal.forget_source(number)
+    origins = {source.label: source.path for source in sources}
+    gone: list[Change] = [
+        (entry.name, None)
+        for entry in pages.entries(ROOT)
+        if origins.get(entry.name) != entry.origin
+    ]
+    pages.apply(ROOT, gone)
+    return labels
+
+
+def make_ready(journal: Journal, pages: Pages, source: Source) -> ReadySource:
+    """Open a source and bring its own entry up to date; raise SourceUnavailable."""
+    number = journal.source(source.path)
+    root = journal.directory(number, b"")
+    opened = OpenSource(source.path)
+    try:
+        if root is not None and root.files:
+            _refuse_bare_mount_point(opened, journal.device(number))
+        if root is None:
+            root = journal.add_directory(number, b"", journal.root())
+        journal.set_device(number, opened.device)
+        _update_entry(pages, source, opened, root)
+    except BaseException:
+        opened.close()
+        raise
+    return ReadySource(source, opened, root)
+
+
+def _update_entry(pages: Pages, source: Source, opened: OpenSource, root: Directory) -> None:
+    known = pages.find(ROOT, [source.label]).get(source.label)
+    if known is not None and is_unchanged(known, opened.stat):
+        return
+    entry = source_entry(opened, source.label, source.path)
+    entry = msgspec.structs.replace(
+        entry, tree=root.root or b"", files=root.files, bytes=root.bytes
+    )
+    pages.apply(ROOT, [(source.label, entry)])
+
+
+def _refuse_bare_mount_point(opened: OpenSource, device: int) -> None:
+    """Raise SourceUnavailable where a source lost its content together with its device.
+
+    That is how a file system that is not mounted looks; taking it for the truth would show an
+    empty source as the newest state.
+    """
+    if device in {0, opened.device}:
+        return
+    with suppress(OSError), os.scandir(opened.fd) as names:
+        if next(names, None) is None:
+            raise SourceUnavailable(
+                "a source is empty and on another device than before",
+                hint="mount its file system; if it is meant to be empty, put an empty file there",
+            )
