@@ -147,8 +147,8 @@ class IndexFile:
     def pack_rows(self) -> Iterator[tuple[PackRow, int]]:
         """Yield each pack, and the number in this file of the frame after its last."""
         rows = list(self.packs())
-        ends = [row.first_frame for row in rows[1:]] + [self.frame_count]
-        return zip(rows, ends, strict=True)
+        ends = [*(row.first_frame for row in rows[1:]), self.frame_count]
+        return zip(rows, ends, strict=False)  # one end too many where there is no pack
 
     def frame_bytes(self, start: int, end: int) -> bytes:
         """Return the rows of the frames from `start` to before `end`, as they lie."""
