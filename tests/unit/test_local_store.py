@@ -1,6 +1,7 @@
 """What only a directory can suffer: links, crashes, full and read-only disks, lost power."""
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -154,6 +155,17 @@ def test_what_bears_no_objects_name_is_not_listed(store: LocalStore, root: Path)
     with open(os.fsencode(root) + b"/\xff", "wb"):
         pass
     assert list(store.list("")) == [Listed(NAME, 1)]
+
+
+def test_listings_do_not_share_a_position(store: LocalStore, root: Path) -> None:
+    """Two that interleave each see a root of more names than one getdents(2) gives."""
+    names = {f"{number:04x}" for number in range(3000)}
+    for name in names:
+        (root / name).touch()
+    first, second = store.list(""), store.list("")
+    seen = {next(first).name}
+    assert {listed.name for listed in second} == names
+    assert seen | {listed.name for listed in first} == names
 
 
 def test_a_directory_that_cannot_be_listed_is_an_error(
@@ -325,6 +337,36 @@ def test_a_living_writers_file_is_left_alone(
         put.result()
     assert len(names) == 1
     assert store.get(NAME) == b"content"
+    assert left_over(root) == []
+
+
+@pytest.mark.parametrize("removed", ["before the lock", "under a lock of its own"])
+def test_a_writer_overtaken_by_a_sweep_starts_again(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, removed: str
+) -> None:
+    """Between making its file and locking it, a writer looks dead."""
+    real = fcntl.flock
+    overtaken: list[str] = []
+
+    def overtake(file: int, operation: int) -> None:
+        if overtaken:
+            return real(file, operation)
+        path = os.readlink(f"/proc/self/fd/{file}")
+        overtaken.append(path)
+        if removed == "before the lock":
+            LocalStore(root).close()
+            return real(file, operation)
+        with open(path, "wb") as sweeping:
+            real(sweeping, fcntl.LOCK_EX)
+            try:
+                return real(file, operation)
+            finally:
+                os.unlink(path)
+
+    monkeypatch.setattr(fcntl, "flock", overtake)
+    store.put(NAME, [b"content"])
+    assert store.get(NAME) == b"content"
+    assert len(overtaken) == 1
     assert left_over(root) == []
 
 
