@@ -1,4 +1,4 @@
-"""Which embedded store for the journal: SQLite or LMDB?  (docs/decisions/0003-journal-store.md)
+"""Measure what the journal could be kept in: docs/decisions/0003-journal-store.md.
 
     python -m benchmarks.journal_store [SCRATCH_DIR [SMALL_DIR]]
 
@@ -195,12 +195,12 @@ def main(arguments: list[str]) -> None:
     """Measure every store in a process of its own, or, called by ourselves, one."""
     if arguments[:1] == ["--one"]:
         _, name, directory, what = arguments
-        result = (
-            measure(name, Path(directory)) if what == "measure" else fill(name, Path(directory))
-        )
-        print(f"{name:22}", *(result if isinstance(result, str) else map(shown, result)), sep="  ")
+        if what == "measure":
+            print(f"{name:22}", *map(shown, measure(name, Path(directory))), sep="  ")
+        else:
+            print(f"{name:22}  {fill(name, Path(directory))}")
         return
-    places = {"measure": arguments[:1] or [None], "fill": arguments[1:2]}
+    places = {"measure": arguments[:1] or [tempfile.gettempdir()], "fill": arguments[1:2]}
     for what, where in places.items():
         if what == "measure":
             print(f"{'':22}", *(f"{field:>13}" for field in Measured._fields), sep="  ")
@@ -214,7 +214,7 @@ def shown(figure: float) -> str:
     return f"{figure:13.3f}"
 
 
-def one(name: str, parent: str | None, what: str) -> None:
+def one(name: str, parent: str, what: str) -> None:
     """Run one store in a process and a directory of its own."""
     directory = tempfile.mkdtemp(prefix="journal-", dir=parent)
     try:
