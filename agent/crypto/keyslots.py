@@ -12,7 +12,7 @@ import msgspec
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from agent.crypto.box import BoxKey
-from agent.crypto.naming import derive
+from agent.crypto.naming import derive, object_name
 from agent.crypto.secrets import VaultSecrets
 from agent.errors import ObjectDamaged, RepositoryTooNew, WrongKey
 from agent.model.decoding import UNDECODABLE
@@ -26,6 +26,7 @@ MAX_MEMORY_KIB = 2 * 1024 * 1024  # a hostile slot must not ask for more than RF
 MAX_ITERATIONS = 64
 MAX_LANES = 16
 MAX_SALT_BYTES = 64
+_DIGEST_BYTES = 32
 _CREDENTIAL_CONTEXT = "vitrine 2026-11 keyslot credential"
 
 
@@ -96,13 +97,21 @@ def unwrap_with_passphrase(slot: Slot, passphrase: str) -> VaultSecrets:
 
 def encode_slot(slot: Slot) -> bytes:
     """Return the bytes of the keyslot object."""
-    return msgspec.msgpack.encode(slot)
+    encoded = msgspec.msgpack.encode(slot)
+    return encoded + object_name(encoded)
 
 
 def decode_slot(data: bytes) -> Slot:
-    """Return the slot in `data`; raise ObjectDamaged or RepositoryTooNew."""
+    """Return the slot in `data`; raise ObjectDamaged or RepositoryTooNew.
+
+    The digest is for `vitrine verify`, which holds no passphrase: without it a slot that rots is
+    noticed on the day it is needed.  It proves nothing against a forger; the box does.
+    """
+    encoded = data[:-_DIGEST_BYTES]
+    if data[-_DIGEST_BYTES:] != object_name(encoded):
+        raise ObjectDamaged("a keyslot is damaged: its bytes do not match its digest")
     try:
-        slot = msgspec.msgpack.decode(data, type=Slot)
+        slot = msgspec.msgpack.decode(encoded, type=Slot)
     except UNDECODABLE as error:
         raise ObjectDamaged(f"a keyslot does not decode: {error}") from error
     if slot.version != VERSION:

@@ -19,6 +19,7 @@ from agent.crypto.keyslots import (
     wrap_for_credential,
     wrap_for_passphrase,
 )
+from agent.crypto.naming import object_name
 from agent.crypto.secrets import VaultSecrets
 from agent.errors import ObjectDamaged, RepositoryTooNew, WrongKey
 from agent.model.ids import VaultId
@@ -116,9 +117,18 @@ def test_every_truncation_and_hostile_encoding_is_damage() -> None:
     """Nothing of msgspec's or Python's own escapes."""
     data = encode_slot(BY_PASSPHRASE)
     nested = b"\x81\xa1z" + b"\x91" * 100_000 + b"\xc0"
-    for hostile in [data[:length] for length in range(len(data))] + [nested, b"\xc1", b"\x80"]:
+    sealed = [part + object_name(part) for part in (nested, b"\xc1", b"\x80", b"")]
+    for hostile in [data[:length] for length in range(len(data))] + sealed:
         with pytest.raises(ObjectDamaged):
             decode_slot(hostile)
+
+
+def test_a_flipped_byte_anywhere_is_noticed_without_the_passphrase() -> None:
+    """A recovery slot that rots is found by a scrub, not on the day of the fire."""
+    data = encode_slot(BY_PASSPHRASE)
+    for at in range(len(data)):
+        with pytest.raises(ObjectDamaged):
+            decode_slot(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
 
 
 def test_a_later_version_is_refused_and_a_later_kind_is_not_ours() -> None:
