@@ -1,10 +1,11 @@
 """The gate's SQLite file: how it is opened, and that a commit is on disk before it counts."""
 
+import fcntl
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -58,8 +59,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open or make the file at `path`, readable by its owner alone."""
         self._lock = threading.Lock()
-        with _failures():
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with _failures(), _alone_in(path.parent):
+            _create(path)
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
@@ -99,13 +100,7 @@ class Database:
         for setting in _SETTINGS:
             self._connection.execute(setting)
         if self._version() == 0:
-            try:
-                self._connection.executescript(_SCHEMA)
-            except sqlite3.OperationalError:  # another connection made it at the same time
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                if self._version() == 0:
-                    raise
+            self._connection.executescript(_SCHEMA)
         if self._version() != VERSION:
             raise RepositoryTooNew(
                 f"the gate's users have version {self._version()}; this program knows {VERSION}"
@@ -113,6 +108,26 @@ class Database:
 
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _create(path: Path) -> None:
+    """Make an empty file for its owner alone.
+
+    One that exists is not opened: closing it would drop the locks of SQLite's own descriptors.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock: SQLite's own does not cover the change to WAL mode."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 @contextmanager
