@@ -1,0 +1,1 @@
+"""Frozen examples of every object: what version 1 of the format looks like, for ever."""
