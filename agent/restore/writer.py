@@ -1,0 +1,116 @@
+"""One entry into one directory: a file, a link, a pipe, a socket or a device, with all it had.
+
+Nothing that exists is ever replaced.  A file appears under its name whole, with its attributes, or
+not at all; what was begun and did not succeed is removed.
+"""
+
+import errno
+import os
+import secrets
+import stat
+from contextlib import suppress
+
+from agent.errors import ObjectDamaged
+from agent.model.tree import Entry, Flaw, Kind
+from agent.restore import attributes
+from agent.restore.attributes import Unset
+from agent.restore.content import ContentWriter
+from agent.restore.links import Anchors
+from agent.restore.target import OUR_PREFIX, Directory
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP}  # link(2): exFAT and its like
+_TYPES = {
+    Kind.FIFO: stat.S_IFIFO,
+    Kind.SOCKET: stat.S_IFSOCK,
+    Kind.CHARACTER_DEVICE: stat.S_IFCHR,
+    Kind.BLOCK_DEVICE: stat.S_IFBLK,
+}
+
+
+class EntryWriter:
+    """Writes entries that are no directories.  Files from any thread, the rest from one."""
+
+    def __init__(self, content: ContentWriter, anchors: Anchors) -> None:
+        """Take what fills files, and what knows of hard links."""
+        self._content = content
+        self._anchors = anchors
+
+    def write(self, directory: Directory, source: int, entry: Entry) -> Unset:
+        """Write `entry`, or link it to what was written; OSError or ObjectDamaged where not."""
+        if entry.links > 1 and self._anchors.link(source, entry, directory):
+            return Unset()
+        if entry.kind is Kind.FILE:
+            return self._file(directory, source, entry)
+        unset = self._special(directory, entry)
+        if entry.links > 1:
+            self._anchors.anchor(source, entry, directory, entry.name)
+        return unset
+
+    def _file(self, directory: Directory, source: int, entry: Entry) -> Unset:
+        if entry.flaw is Flaw.UNREADABLE:
+            raise ObjectDamaged("the file could not be read when it was backed up")
+        temporary = OUR_PREFIX + secrets.token_hex(8).encode()
+        descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=directory.descriptor)
+        try:
+            self._content.fill(descriptor, entry)
+            if not directory.made:
+                attributes.drop_inherited(descriptor, attributes.ACL_ACCESS)
+            unset = attributes.apply(descriptor, entry)
+            self._publish(directory, source, entry, temporary)
+        finally:
+            os.close(descriptor)
+            with suppress(FileNotFoundError):  # renamed, where there are no hard links
+                os.unlink(temporary, dir_fd=directory.descriptor)
+        return unset
+
+    def _publish(self, directory: Directory, source: int, entry: Entry, temporary: bytes) -> None:
+        """Give a whole file its name; FileExistsError where that is taken."""
+        if (
+            entry.links > 1
+            and not self._anchors.anchor(source, entry, directory, temporary)
+            and self._anchors.link(source, entry, directory)
+        ):
+            return  # another thread wrote another name of this file meanwhile
+        at = directory.descriptor
+        try:
+            os.link(temporary, entry.name, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _rename(at, temporary, entry.name)
+
+    def _special(self, directory: Directory, entry: Entry) -> Unset:
+        at = directory.descriptor
+        if entry.kind is Kind.SYMLINK:
+            os.symlink(entry.target, entry.name, dir_fd=at)
+        else:
+            os.mknod(entry.name, _TYPES[entry.kind] | 0o600, entry.device, dir_fd=at)
+        try:
+            return _dress(at, entry)
+        except (OSError, ValueError, OverflowError):
+            os.unlink(entry.name, dir_fd=at)
+            raise
+
+
+def _dress(at: int, entry: Entry) -> Unset:
+    """Set the attributes of what must not be opened: a pipe would wait, a device would act."""
+    if entry.kind is Kind.SYMLINK:
+        return attributes.apply(b"/proc/self/fd/%d/%s" % (at, entry.name), entry, follow=False)
+    descriptor = os.open(entry.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+    try:
+        if stat.S_IFMT(os.fstat(descriptor).st_mode) != _TYPES[entry.kind]:
+            raise OSError(errno.ESTALE, "a file was exchanged while it was restored")
+        return attributes.apply(b"/proc/self/fd/%d" % descriptor, entry)
+    finally:
+        os.close(descriptor)
+
+
+def _rename(at: int, temporary: bytes, name: bytes) -> None:
+    """Rename where there are no hard links, unless the name is taken."""
+    try:
+        os.lstat(name, dir_fd=at)
+    except FileNotFoundError:
+        os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
+        return
+    raise FileExistsError(errno.EEXIST, "the name is taken")
