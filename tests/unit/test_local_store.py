@@ -106,6 +106,17 @@ def test_modes_are_for_owner_and_group_less_the_umask(store: LocalStore, root: P
     assert modes == {"a": 0o750, "open": 0o640, "b": 0o700, "closed": 0o600}
 
 
+@pytest.mark.root
+def test_a_set_group_id_root_gives_everything_its_group(store: LocalStore, root: Path) -> None:
+    """So that workers, in that group, can read what the agent writes."""
+    os.chown(root, -1, 4711)
+    root.chmod(0o2750)
+    store.put(NAME, [b"x"])
+    below = list(root.rglob("*"))
+    assert len(below) == 3
+    assert {path.stat().st_gid for path in below} == {4711}
+
+
 # -- links and strangers --------------------------------------------------------------------------
 
 
