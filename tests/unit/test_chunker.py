@@ -71,6 +71,12 @@ def test_an_insertion_moves_few_cuts() -> None:
     assert len(after - before) <= 3
 
 
+def test_cuts_stay_where_they_were() -> None:
+    """Another release of the library that cuts elsewhere would store everything once more."""
+    lengths = [len(chunk) for chunk in CHUNKER.cut(memoryview(DATA))]
+    assert lengths[:6] == [858068, 906275, 447601, 774835, 854814, 537691]
+
+
 def test_another_vault_cuts_elsewhere() -> None:
     """Positions do not fingerprint a known file for who lacks the id key."""
     mine = [len(chunk) for chunk in CHUNKER.cut(memoryview(DATA))]
