@@ -1,0 +1,149 @@
+"""Configuration files: TOML to frozen values; an unknown key is an error that names the nearest.
+
+Files hold places and limits, never secrets: those lie in key files of their own, mode 0600, or
+come from systemd (`credential:NAME` stands for $CREDENTIALS_DIRECTORY/NAME).
+"""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import msgspec
+import tomli_w
+
+from agent.errors import ConfigInvalid
+
+MiB = 1024 * 1024
+_CREDENTIAL = "credential:"
+_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
+
+
+class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A directory that is protected."""
+
+    path: str
+    label: str = ""  # its name at the top of a snapshot; by default the directory's own
+    include: tuple[str, ...] = ()  # patterns as in .gitignore, on paths below the source
+    exclude: tuple[str, ...] = ()
+
+
+class AgentVaultConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A vault that this host writes to."""
+
+    name: str
+    keys: str  # the write-only bundle
+    source: tuple[SourceConfig, ...]
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """agent.toml."""
+
+    repository: str
+    state_dir: str
+    socket: str
+    vault: tuple[AgentVaultConfig, ...]
+    settle_seconds: float = 5.0  # quiet for so long after the last change
+    max_wait_seconds: float = 60.0  # but never later than this under constant change
+    scan_interval_seconds: float = 6 * 3600.0  # full scans find what events missed
+
+
+class GateVaultConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A vault that this gate opens."""
+
+    name: str
+    keys: str  # what verifies and finds
+
+
+class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """gate.toml."""
+
+    repository: str
+    state_dir: str
+    socket: str
+    launcher_socket: str
+    credential: str  # opens the gate's keyslots: 32 bytes
+    vault: tuple[GateVaultConfig, ...]
+    policy_dir: str = ""  # a site's own policies, in place of the shipped ones
+    absolute_seconds: int = 4 * 3600  # NIST SP 800-63B-4: at most 12 h at AAL3
+    idle_seconds: int = 15 * 60  # the same: at most 15 min at AAL3
+    cache_bytes: int = 256 * MiB  # of decoded content in a session's worker
+
+
+class LauncherConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """launcher.toml."""
+
+    socket: str
+    runtime_dir: str  # mounts are made below it
+    gate_user: str = ""  # the only user that is heard; by default the launcher's own
+    worker_user: str = ""  # whom workers of mounts run as; by default the launcher's own
+
+
+class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """client.toml: what anyone on this machine may know.  Holds no secret."""
+
+    repository: str
+    agent_socket: str = ""  # empty: no agent on this host
+    gate_socket: str = ""  # empty: no gate on this host
+
+
+Config = TypeVar("Config", AgentConfig, GateConfig, LauncherConfig, ClientConfig)
+
+
+def load(path: Path, kind: type[Config]) -> Config:
+    """Return what the file says; raise ConfigInvalid naming file, key and the nearest known key."""
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise ConfigInvalid(
+            f"there is no {path}",
+            hint="name the directory with --config-dir, or make one with `vitrine init`",
+        ) from None
+    except OSError as error:
+        raise ConfigInvalid(f"{path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"{path}: {error}", hint=_nearest(str(error), kind)) from error
+
+
+def save(path: Path, config: Config, mode: int) -> None:
+    """Write a file that `load` reads, whole or not at all, with these permission bits."""
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(tomli_w.dumps(msgspec.to_builtins(config)).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def secret_path(text: str) -> Path:
+    """Return where a secret's file lies: a path, or a credential that systemd hands over."""
+    if not text.startswith(_CREDENTIAL):
+        return Path(text)
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise ConfigInvalid(
+            f"{text} is named, but no service manager passed credentials",
+            hint="start the service with systemd, or name a file",
+        )
+    return Path(directory) / text.removeprefix(_CREDENTIAL)
+
+
+def _nearest(problem: str, kind: type[Any]) -> str:
+    """Return a hint with the known key that is most like the unknown one."""
+    match = _UNKNOWN.search(problem)
+    if match is None:
+        return "see docs/configuration.md for the keys and their kinds"
+    known = sorted(_keys(kind))
+    close = difflib.get_close_matches(match["name"], known, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else f"known are: {', '.join(known)}"
+
+
+def _keys(kind: type[Any]) -> set[str]:
+    """Return the keys of a configuration and of the tables in it."""
+    hints = get_type_hints(kind)
+    inner = {part for hint in hints.values() for part in get_args(hint)}
+    tables = [part for part in inner if isinstance(part, type) and issubclass(part, msgspec.Struct)]
+    return set(hints).union(*(_keys(table) for table in tables))
