@@ -113,12 +113,13 @@ class Gatekeeper:
         async with self._turn:
             try:
                 await self._connection.send(UnsealPack(pack, preamble))
-                answer = final(await self._answers.receive())
-            except trio.EndOfChannel:
+                answer = await self._answers.receive()
+            except (ProtocolError, trio.EndOfChannel):
                 raise SessionExpired("the session has ended") from None
-        if not isinstance(answer, PackKey):
+        key = final(answer)
+        if not isinstance(key, PackKey):
             raise ProtocolError("the gate answered something else")
-        return answer.key
+        return key.key
 
     async def _tell_opened(self) -> None:
         while self._counts:

@@ -187,7 +187,8 @@ class Listing:
         self._view = view
         self._directory = directory
         self._leaves: list[TreeId] = []
-        self._pending: list[TreeId] = [TreeId(directory.entry.tree)] if directory.entry.tree else []
+        root = directory.entry.tree
+        self._pending: list[tuple[TreeId, int]] = [(TreeId(root), 0)] if root else []
 
     def from_position(self, position: int, pages: Pages) -> Iterator[tuple[int, Node]]:
         """Yield (position after it, node) from `position` on."""
@@ -208,11 +209,13 @@ class Listing:
             if not self._pending:
                 return None
             # taken off only once its page is here, for `pages` may refuse to wait
-            tree_id = self._pending[-1]
+            tree_id, level = self._pending[-1]
+            if level > MAX_LEVELS:
+                raise ObjectDamaged("a directory's pages lie deeper than any directory needs")
             page = pages.page(tree_id)
             self._pending.pop()
             if page.pages:
-                self._pending.extend(TreeId(ref.id) for ref in reversed(page.pages))
+                self._pending += [(TreeId(ref.id), level + 1) for ref in reversed(page.pages)]
             else:
                 self._leaves.append(tree_id)
         return pages.page(self._leaves[number])

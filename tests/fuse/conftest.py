@@ -5,6 +5,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import textwrap
 import threading
@@ -38,6 +39,8 @@ from tests.fakes.tree_reader import ID_KEY, VAULT, TreeReaderFake
 ROOT = Path(__file__).parents[2]
 HOUR_NS = 3_600_000_000_000
 PATIENCE_S = 30
+DEBIAN_PYTHON = "/usr/bin/python3"  # one that every user may run, unlike one in somebody's home
+PACKAGES = sysconfig.get_path("platlib")
 
 
 @dataclass
@@ -118,12 +121,15 @@ def make_session(tmp_path: Path) -> Iterator[MakeSession]:
         *,
         uid: int = 0,
         own: bool = False,
+        worker_uid: int | None = None,
         ends_ns: int = 0,
         idle_s: int = 3600,
         until_ns: int = 2**62,
     ) -> Session:
         point = Path(tempfile.mkdtemp(prefix="vitrine-test-"))  # not below tmp_path, which is 0700
         point.chmod(0o755)
+        if worker_uid is not None:
+            os.chown(point, worker_uid, worker_uid)
         tree = tmp_path / f"tree{len(made)}"
         tree.write_bytes(pickle.dumps((reader.pages, reader.chunks)))
         fds = [] if own else [mounting.mount_fuse(point, uid, uid)]
@@ -131,17 +137,20 @@ def make_session(tmp_path: Path) -> Iterator[MakeSession]:
             mounting.raise_read_ahead(point)
         gate, theirs = socket.socketpair()
         log = tmp_path / f"log{len(made)}"
-        with log.open("wb") as stderr:
+        with log.open("wb") as stderr, tree.open("rb") as pickled:
             worker = subprocess.Popen(
                 [
-                    sys.executable,
+                    sys.executable if worker_uid is None else DEBIAN_PYTHON,
                     ROOT / "tests/fuse/session.py",
                     str(theirs.fileno()),
                     str(point) if own else str(fds[0]),
-                    tree,
+                    str(pickled.fileno()),
                 ],
-                pass_fds=[theirs.fileno(), *fds],
-                env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+                pass_fds=[theirs.fileno(), pickled.fileno(), *fds],
+                env={"PYTHONPATH": f"{ROOT}:{PACKAGES}", "PATH": os.environ["PATH"]},
+                user=worker_uid,
+                group=worker_uid,
+                extra_groups=None if worker_uid is None else [],
                 stderr=stderr,
             )
         theirs.close()

@@ -1,4 +1,4 @@
-"""A worker over the fake reader: `python session.py GATE_FD FUSE_FD|MOUNT_DIR TREE_PICKLE`.
+"""A worker over the fake reader: `python session.py GATE_FD FUSE_FD|MOUNT_DIR PICKLE_FD`.
 
 Everything but the repository below is the real worker's: hardening, gate, lock, mount.
 """
@@ -9,7 +9,6 @@ import pickle
 import socket
 import sys
 import threading
-from pathlib import Path
 
 import trio
 
@@ -57,6 +56,7 @@ async def run(gate_fd: int, at: str, reader: GatedReader) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     stored = GatedReader()
-    stored.pages, stored.chunks = pickle.loads(Path(sys.argv[3]).read_bytes())  # noqa: S301 - ours
+    with os.fdopen(int(sys.argv[3]), "rb") as tree:
+        stored.pages, stored.chunks = pickle.load(tree)  # noqa: S301 - ours
     trio.run(run, int(sys.argv[1]), sys.argv[2], stored)
     os._exit(0)

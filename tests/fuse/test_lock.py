@@ -4,6 +4,7 @@ import errno
 import mmap
 import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -25,6 +26,9 @@ pytestmark = [pytest.mark.root, pytest.mark.fuse]
 TAKEN_NS = 1_700_000_000_000_000_000
 CONTENT = b"Doe^Jane" * 100_000
 REFUSED = {errno.EACCES, errno.ENOTCONN, errno.ECONNABORTED}  # by the worker, or by its end
+PYTHON_OF_ALL = tuple(
+    map(int, run_as(1000, "import sys; print(*sys.version_info[:2])").stdout.split())
+)
 USER = 1000
 OTHER = 1001
 
@@ -259,4 +263,21 @@ def test_mount_of_one_s_own_is_locked_and_unmounted(
     assert refusal(file) in REFUSED
     close(file)
     assert refusal(image) == errno.ENOENT
+    assert not mounting.mounts_below(session.path.parent)
+
+
+def test_ordinary_user_mounts_for_themself(source: Path, make_session: MakeSession) -> None:
+    """Without any privilege: a user's own worker, through fusermount3, for that user alone."""
+    if sys.version_info[:2] != PYTHON_OF_ALL:
+        pytest.skip("no interpreter that another user may run has this one's packages")
+    if not os.stat("/dev/fuse").st_mode & stat.S_IWOTH:
+        pytest.skip("/dev/fuse is not for everybody here")
+    session = mounted(make_session, source, own=True, worker_uid=USER)
+    image = str(session.path / "latest/study/image")
+    read = "import sys; print(len(open(sys.argv[1], 'rb').read()))"
+    assert run_as(USER, read, image).stdout == f"{len(CONTENT)}\n"
+    assert "PermissionError" in run_as(OTHER, read, image).stderr
+    assert refusal(image) == errno.EACCES
+    session.shut()
+    assert session.wait() == 0
     assert not mounting.mounts_below(session.path.parent)
