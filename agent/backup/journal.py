@@ -13,7 +13,6 @@ import logging
 import os
 import sqlite3
 import zlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agent.errors import JournalError
@@ -45,6 +44,8 @@ CREATE TABLE pages(
     crc INTEGER NOT NULL, body BLOB NOT NULL,
     UNIQUE(dir, first)
 );
+CREATE TABLE links(page INTEGER, inode INTEGER, PRIMARY KEY(page, inode)) WITHOUT ROWID;
+CREATE INDEX links_inode ON links(inode);  -- an event names one of a file's names only
 CREATE INDEX pages_flawed ON pages(dir) WHERE changed OR unreadable;
 INSERT INTO dirs(id, source, path, parent, depth) VALUES (1, 0, x'', 0, 0);  -- ROOT, NO_SOURCE
 COMMIT;
@@ -179,10 +180,12 @@ class Journal:
 
     def remove_tree(self, source: int, path: bytes) -> None:
         """Drop a directory and everything below it; its parent's entry is the caller's to drop."""
-        below = (source, path, *_below(path))
+        where_values = (source, path, *below(path))
         where = "source = ? AND (path = ? OR (path > ? AND path < ?))"
-        self.change(f"DELETE FROM pages WHERE dir IN (SELECT id FROM dirs WHERE {where})", *below)  # noqa: S608 - constant
-        self.change(f"DELETE FROM dirs WHERE {where}", *below)  # noqa: S608 - constant
+        pages = f"pages WHERE dir IN (SELECT id FROM dirs WHERE {where})"  # noqa: S608 - constant
+        self.change(f"DELETE FROM links WHERE page IN (SELECT row FROM {pages})", *where_values)  # noqa: S608 - constant
+        self.change(f"DELETE FROM {pages}", *where_values)  # noqa: S608 - constant
+        self.change(f"DELETE FROM dirs WHERE {where}", *where_values)  # noqa: S608 - constant
 
     def flawed(self, source: int) -> tuple[int, int]:
         """Return how many entries of `source` changed while they were read, and are unreadable."""
@@ -215,15 +218,6 @@ class Journal:
         if not self._db.in_transaction:
             self.write("BEGIN IMMEDIATE")
         return self.write(sql, *values)
-
-    def change_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Write one statement for many rows, within the transaction that `commit` ends."""
-        if not self._db.in_transaction:
-            self.write("BEGIN IMMEDIATE")
-        try:
-            self._db.executemany(sql, rows)
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
 
     def write(self, sql: str, *values: Any) -> sqlite3.Cursor:  # noqa: ANN401 - SQL values
         """Carry out one statement as it is."""
@@ -306,7 +300,7 @@ class Journal:
         return self.failed_verification()
 
 
-def _below(path: bytes) -> tuple[bytes, bytes]:
+def below(path: bytes) -> tuple[bytes, bytes]:
     """Return the bounds, exclusive, between which the paths below `path` sort."""
     if not path:
         return b"", b"\xff" * 4096  # longer than any name, so above every path

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from agent.backup.journal import Directory, Journal
+from agent.backup.journal import Directory, Journal, below
 from agent.model.tree import (
     PAGE_MAX_BYTES,
     PAGE_MAX_ENTRIES,
@@ -82,6 +82,30 @@ class Pages:
                 found[name] = by_name[name]
         return found
 
+    def other_names(self, source: int, inode: int) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (directory's path, name) of every known hard link to a file of `source`."""
+        for page, path in self._journal.rows(
+            "SELECT page, path FROM links JOIN pages ON page = row JOIN dirs ON dir = dirs.id"
+            " WHERE inode = ? AND source = ?",
+            _signed(inode),
+            source,
+        ):
+            found = self._page("SELECT row, first, crc, body FROM pages WHERE row = ?", page)
+            for entry in found.entries if found else ():
+                if entry.inode == inode and entry.links > 1:
+                    yield path, entry.name
+
+    def linked_below(self, source: int, path: bytes) -> set[int]:
+        """Return the inodes of the files below `path` that have several names."""
+        found = self._journal.rows(
+            "SELECT DISTINCT inode FROM links JOIN pages ON page = row JOIN dirs ON dir = dirs.id"
+            " WHERE source = ? AND (path = ? OR (path > ? AND path < ?))",
+            source,
+            path,
+            *below(path),
+        )
+        return {inode % (1 << 64) for (inode,) in found}
+
     def apply(self, directory: int, changes: Sequence[Change]) -> None:
         """Change a directory by `changes`, sorted, each name once; its tree is then made anew."""
         at = 0
@@ -137,7 +161,6 @@ class Pages:
         """Put `new` pages in place of `old` ones; tell whether anything differs."""
         kept = {page.first: page for page in old}
         differs = False
-        rows = []
         for entries in new:
             page = kept.pop(entries[0].name, None)
             body = encode_page(TreePage(entries=tuple(entries)))
@@ -146,19 +169,29 @@ class Pages:
             differs = True
             if page is not None:
                 self._delete(page)
-            rows.append((directory, entries[0].name, *_counts(entries), zlib.crc32(body), body))
+            self._insert(directory, entries, body)
         for page in kept.values():
             differs = True
             self._delete(page)
-        self._journal.change_many(
+        return differs
+
+    def _insert(self, directory: int, entries: Sequence[Entry], body: bytes) -> None:
+        cursor = self._journal.change(
             "INSERT INTO pages(dir, first, files, bytes, changed, unreadable, crc, body)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            rows,
+            directory,
+            entries[0].name,
+            *_counts(entries),
+            zlib.crc32(body),
+            body,
         )
-        return differs
+        for inode in {_signed(entry.inode) for entry in entries if entry.links > 1}:
+            self._journal.change("INSERT INTO links VALUES (?, ?)", cursor.lastrowid, inode)
 
     def _delete(self, page: Page) -> None:
         self._journal.change("DELETE FROM pages WHERE row = ?", page.row)
+        if any(entry.links > 1 for entry in page.entries):
+            self._journal.change("DELETE FROM links WHERE page = ?", page.row)
 
     def _write(self, directory: int, page: Page, entries: tuple[Entry, ...]) -> None:
         self._replace(directory, [page], [list(entries)])
@@ -201,6 +234,11 @@ class Pages:
 def child(directory: Directory, name: bytes) -> bytes:
     """Return the path, below the source, of `name` in `directory`."""
     return directory.path + b"/" + name if directory.path else name
+
+
+def _signed(inode: int) -> int:
+    """Return the 64 bits of an inode number as SQLite keeps them."""
+    return inode - (1 << 64) if inode >= 1 << 63 else inode
 
 
 def _counts(entries: Sequence[Entry]) -> tuple[int, int, int, int]:

@@ -3,6 +3,9 @@
 A full scan lists every directory; a scan of dirty names looks at those alone.  Metadata, links,
 special files and what vanished go into the journal at once; files with content come out in
 batches, in directory order, for the pipeline.  Memory: one directory's names, one page, one batch.
+
+An event names one of a file's hard links; the others that the journal knows are looked at too.  A
+file that gets its second name is seen with both when its first is next looked at.
 """
 
 import errno
@@ -19,6 +22,7 @@ from agent.backup.listing import (
     Found,
     OpenSource,
     is_unchanged,
+    links,
     list_directory,
     look_up,
     special_entry,
@@ -77,6 +81,9 @@ class Scan:
         self._root = root
         self._patterns = patterns
         self._work: list[Work] = []
+        self._waiting: dict[bytes, set[bytes] | None] = {}
+        self._is_partial = False  # not everything is looked at, so links have to be followed
+        self._followed: set[int] = set()  # inodes whose other names were added
         self._files = self._bytes = self._looked_at = 0
 
     def full(self) -> Iterator[Batch]:
@@ -86,20 +93,19 @@ class Scan:
 
     def dirty(self, names: DirtyNames) -> Iterator[Batch]:
         """Yield batches of what is new or changed among `names`, and below new directories."""
-        waiting: dict[bytes, set[bytes] | None] = {
-            path: None if some is None else set(some) for path, some in names.items()
-        }
+        self._is_partial = True
+        waiting = self._waiting
+        waiting |= {path: None if some is None else set(some) for path, some in names.items()}
         for path in list(waiting):
-            _add_name(waiting, path)  # what is in a directory moves its own times
+            self._add_path(path)  # what is in a directory moves its own times
         while waiting:
             path = min(waiting)
             some = waiting.pop(path)
             directory = self._journal.directory(self._root.source, path)
-            if directory is None or not self._patterns.takes_below(path):
-                if directory is None:
-                    _repair(waiting, path)
-                continue
-            yield from self._look_again(directory, some, waiting)
+            if directory is None:
+                self._repair(path)
+            elif self._patterns.takes_below(path):
+                yield from self._look_again(directory, some)
         yield self._taken()
 
     # -- walking --------------------------------------------------------------------------------
@@ -124,18 +130,13 @@ class Scan:
         known = self._journal.directory(parent.source, path)
         return known or self._journal.add_directory(parent.source, path, parent)
 
-    def _look_again(
-        self,
-        directory: Directory,
-        names: set[bytes] | None,
-        waiting: dict[bytes, set[bytes] | None],
-    ) -> Iterator[Batch]:
+    def _look_again(self, directory: Directory, names: set[bytes] | None) -> Iterator[Batch]:
         """Compare some names of a directory, or all of them, and walk what is new below it."""
         below: list[bytes] = []
         if names is None or len(names) > MAX_ONE_BY_ONE:
             yield from self._list(directory, below, everything=False)
         else:
-            yield from self._look_up(directory, sorted(names), below, waiting)
+            yield from self._look_up(directory, sorted(names), below)
         for name in below:
             yield from self._walk(self._enter(directory, name))
 
@@ -160,16 +161,12 @@ class Scan:
             os.close(fd)
 
     def _look_up(
-        self,
-        directory: Directory,
-        names: list[bytes],
-        below: list[bytes],
-        waiting: dict[bytes, set[bytes] | None],
+        self, directory: Directory, names: list[bytes], below: list[bytes]
     ) -> Iterator[Batch]:
         try:
             fd = self._source.open(directory.path)
         except OSError:
-            _repair(waiting, directory.path)
+            self._repair(directory.path)
             return
         try:
             found = self._kept(directory, look_up(fd, names))
@@ -190,6 +187,37 @@ class Scan:
             )
         ]
 
+    def _repair(self, path: bytes) -> None:
+        """Have the place where a directory should be looked at: it came or went unannounced."""
+        self._add_path(path)
+        self._add_path(path.rpartition(b"/")[0])
+
+    def _add_path(self, path: bytes) -> None:
+        """Have a directory itself looked at, in its parent."""
+        parent, _, name = path.rpartition(b"/")
+        if name:
+            self._add_name(parent, name)
+
+    def _add_name(self, directory: bytes, name: bytes) -> None:
+        names = self._waiting.setdefault(directory, set())
+        if names is not None:
+            names.add(name)
+
+    def _add_links_of(self, found: Found | None, entry: Entry | None) -> None:
+        """Have a file's other names looked at: the event told of one of them only."""
+        inodes = set()
+        if entry is not None and entry.links > 1:
+            inodes.add(entry.inode)
+        if found is not None and links(found.stat, self._source.device) > 1:
+            inodes.add(found.stat.st_ino)
+        self._add_links(inodes)
+
+    def _add_links(self, inodes: set[int]) -> None:
+        for inode in inodes - self._followed if self._is_partial else ():
+            self._followed.add(inode)
+            for path, name in self._pages.other_names(self._root.source, inode):
+                self._add_name(path, name)
+
     # -- comparing ------------------------------------------------------------------------------
 
     def _compare(
@@ -205,39 +233,32 @@ class Scan:
         changes: list[Change] = []
         for found, entry in pairs:
             self._looked_at += 1
-            if found is None:
-                changes.append(self._gone(directory, entry))
-            else:
-                same = (
-                    entry is not None
-                    and is_unchanged(entry, found.stat)
-                    and entry.flaw is Flaw.NONE
-                )
-                if stat.S_ISDIR(found.stat.st_mode) and (everything or _is_new(found, entry)):
-                    below.append(found.name)
-                if not same:
-                    self._changed(directory, fd, found, entry, changes)
+            if found is not None and _is_below(found, entry, everything=everything):
+                below.append(found.name)
+            if not _is_same(found, entry):
+                self._differs(directory, fd, found, entry, changes)
+                self._add_links_of(found, entry)
             if self._is_due():
                 yield self._taken()
             if len(changes) >= APPLY_CHANGES:
                 self._pages.apply(directory.id, changes)
                 changes.clear()
-        if changes:
-            self._pages.apply(directory.id, changes)
+        self._pages.apply(directory.id, changes)
 
-    def _gone(self, directory: Directory, entry: Entry | None) -> Change:
-        assert entry is not None  # noqa: S101 - a pair has at least one side
-        self._drop_below(directory, entry)
-        return entry.name, None
-
-    def _changed(
+    def _differs(
         self,
         directory: Directory,
         fd: int,
-        found: Found,
+        found: Found | None,
         entry: Entry | None,
         changes: list[Change],
     ) -> None:
+        """Note what became of a name: a change at once, or a file to read."""
+        if found is None:
+            if entry is not None:
+                self._drop_below(directory, entry)
+                changes.append((entry.name, None))
+            return
         if not stat.S_ISDIR(found.stat.st_mode):
             self._drop_below(directory, entry)
         if stat.S_ISREG(found.stat.st_mode):
@@ -255,7 +276,10 @@ class Scan:
 
     def _drop_below(self, directory: Directory, entry: Entry | None) -> None:
         if entry is not None and entry.kind is Kind.DIRECTORY:
-            self._journal.remove_tree(directory.source, child(directory, entry.name))
+            path = child(directory, entry.name)
+            inodes = self._pages.linked_below(directory.source, path) if self._is_partial else set()
+            self._journal.remove_tree(directory.source, path)
+            self._add_links(inodes)
 
     def _unlisted(self, directory: Directory, error: OSError) -> None:
         """Mark a directory that cannot be listed; what was last known of it is carried on."""
@@ -316,22 +340,19 @@ def _pairs(
         entry = next(entries, None)
 
 
-def _is_new(found: Found, entry: Entry | None) -> bool:
-    """Tell whether a directory is another one than was known by its name."""
-    return entry is None or entry.kind is not Kind.DIRECTORY or entry.inode != found.stat.st_ino
+def _is_same(found: Found | None, entry: Entry | None) -> bool:
+    """Tell whether an entry, whole when it was made, still describes what is found."""
+    return (
+        found is not None
+        and entry is not None
+        and is_unchanged(entry, found.stat)
+        and entry.flaw is Flaw.NONE
+    )
 
 
-def _repair(waiting: dict[bytes, set[bytes] | None], path: bytes) -> None:
-    """Have the place where a directory should be looked at: it came or went without an event."""
-    _add_name(waiting, path)
-    _add_name(waiting, path.rpartition(b"/")[0])
-
-
-def _add_name(waiting: dict[bytes, set[bytes] | None], path: bytes) -> None:
-    """Have the directory at `path` itself looked at, in its parent."""
-    if not path:
-        return
-    parent, _, name = path.rpartition(b"/")
-    names = waiting.setdefault(parent, set())
-    if names is not None:
-        names.add(name)
+def _is_below(found: Found, entry: Entry | None, *, everything: bool) -> bool:
+    """Tell whether to go on below: a directory, of all or of those that are not what was known."""
+    if not stat.S_ISDIR(found.stat.st_mode):
+        return False
+    known = entry is not None and entry.kind is Kind.DIRECTORY
+    return everything or not known or (entry is not None and entry.inode != found.stat.st_ino)
