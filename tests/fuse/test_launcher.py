@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -37,9 +38,11 @@ from agent.control.wire import BlockingConnection
 from agent.errors import AccessDenied, ProtocolError, RestoreRefused, ServiceNotRunning
 from agent.launcher import Settings, mounting, run, workers
 from agent.launcher.target import open_target
+from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
 from agent.store.local import LocalStore
-from tests.fakes.small_vault import SmallVault
+from tests.fakes.restores import HandMade
+from tests.fakes.vaults import Vault, make_vault, snapshots
 from tests.fuse.conftest import HOUR_NS, PATIENCE_S, run_as
 
 pytestmark = [pytest.mark.root, pytest.mark.fuse]
@@ -48,15 +51,31 @@ USER = 1000
 CONTENT = b"Doe^Jane" * 50_000
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A vault in the directory `repository` below `scratch`."""
+
+    scratch: Path
+    store: LocalStore
+    vault: Vault
+
+    def lend(self) -> list[int]:
+        """Return descriptors of the index files."""
+        keys = self.vault.secrets.reader()
+        cache = IndexCache(self.scratch / "lent", self.store, keys.vault, keys.index())
+        cache.refresh()
+        return cache.descriptors()
+
+
 class Gate:
     """A gate's end of one worker's socket pair, heard by a thread."""
 
-    def __init__(self, vault: SmallVault, **changes: object) -> None:
+    def __init__(self, stored: Stored, **changes: object) -> None:
         """Make the pair; `changes` are to the grant."""
         self.bare, self.theirs = socket.socketpair()
         self.connection = BlockingConnection(self.bare)
-        self._vault = vault
-        self._keys = OpeningKeys.of(vault.secrets)
+        self._stored = stored
+        self._keys = OpeningKeys.of(stored.vault.secrets)
         self._heard: list[Message] = []
         self._changes = changes
         self._news = threading.Condition()
@@ -65,15 +84,18 @@ class Gate:
 
     def grant(self) -> None:
         """Send the grant and the index, and answer from now on."""
-        files = self._vault.cache.descriptors()
+        secrets = self._stored.vault.secrets
+        files = self._stored.lend()
         grant = WorkerGrant(
             session="s",
-            vault=self._vault.vault,
+            vault=secrets.vault,
             vault_name="radiology",
-            id_key=self._vault.secrets.id_key,
+            id_key=secrets.id_key,
             action="unlock",
-            repository=str(self._vault.scratch / "repository"),
-            snapshots=tuple(msgspec.msgpack.encode(info) for info in self.snapshots),
+            repository=str(self._stored.scratch / "repository"),
+            snapshots=tuple(
+                msgspec.msgpack.encode(info) for info in snapshots(self._stored.store, secrets)
+            ),
             newest_only_until_ns=2**62,
             ends_ns=time.time_ns() + HOUR_NS,  # noqa: TID251 - a real session
             idle_s=3600,
@@ -95,11 +117,6 @@ class Gate:
         if self._thread is not None:
             self._thread.join(PATIENCE_S)
         self.connection.close()
-
-    @property
-    def snapshots(self) -> list[object]:
-        """The vault's snapshots, as the test stored them."""
-        return self._vault.stored  # type: ignore[attr-defined,no-any-return]
 
     def _hear(self) -> None:
         while (message := self._next()) is not None:
@@ -134,14 +151,14 @@ class Gate:
 
 
 @pytest.fixture
-def vault(tmp_path: Path) -> SmallVault:
+def stored(tmp_path: Path) -> Stored:
     """Return a vault in a real repository with one snapshot of one study."""
     (tmp_path / "repository").mkdir()
-    (tmp_path / "study").mkdir()
-    (tmp_path / "study/image").write_bytes(CONTENT)
-    vault = SmallVault(tmp_path, LocalStore(tmp_path / "repository"))
-    vault.stored = [vault.snapshot(tmp_path / "study")]  # type: ignore[attr-defined]
-    return vault
+    store = LocalStore(tmp_path / "repository")
+    vault = make_vault(store)
+    made = HandMade(store, vault, tmp_path / "writer")
+    made.commit_entries(made.directory(b"study", made.file(b"image", CONTENT)))
+    return Stored(tmp_path, store, vault)
 
 
 @pytest.fixture
@@ -159,12 +176,12 @@ MakeGate = Callable[..., Gate]
 
 
 @pytest.fixture
-def make_gate(vault: SmallVault) -> Iterator[MakeGate]:
+def make_gate(stored: Stored) -> Iterator[MakeGate]:
     """Return a function that makes a gate's end for a session."""
     made: list[Gate] = []
 
     def make(**changes: object) -> Gate:
-        made.append(Gate(vault, **changes))
+        made.append(Gate(stored, **changes))
         return made[-1]
 
     yield make
