@@ -11,7 +11,8 @@ from agent.crypto.naming import object_name
 from agent.errors import AuditBroken
 
 MAX_TEXT: Final = 300  # characters of one text: a typed purpose is a sentence, not a novel
-MAX_DETAILS: Final = 16
+MAX_DETAILS: Final = 32
+MAX_KEY: Final = 64  # a detail's name: a word of ours, or a digest in hexadecimal
 MAX_LINE_BYTES: Final = 64 * 1024  # above any record within those limits: 4 bytes a character
 NO_PREVIOUS: Final = "0" * 64
 SIGNATURE_PURPOSE: Final = b"vitrine 2026-11 audit signature"
@@ -142,10 +143,10 @@ def plain(text: str) -> str:
 
 
 def plain_details(details: dict[str, Detail]) -> dict[str, Detail]:
-    """Return `details` with every text made plain; raise ValueError for too many."""
+    """Return `details` with names and texts made plain; raise ValueError for too many."""
     if len(details) > MAX_DETAILS:
         raise ValueError(f"a record has at most {MAX_DETAILS} details, not {len(details)}")
-    return {plain(k): plain(v) if isinstance(v, str) else v for k, v in details.items()}
+    return {plain(k)[:MAX_KEY]: plain(v) if isinstance(v, str) else v for k, v in details.items()}
 
 
 def signed_part(seq: int, prev: str) -> bytes:

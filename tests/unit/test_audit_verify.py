@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from agent.audit.head import SLOT_BYTES
 from agent.audit.records import decode, encode, line_hash
+from agent.audit.recover import RECORDS_AN_APPEND
 from agent.audit.verify import verify_chain
 from agent.errors import AuditBroken
 from tests.fakes.audit import AuditKit, note
@@ -182,6 +184,26 @@ def test_running_chain_verifies(kit: AuditKit) -> None:
         note(chain)
         assert verify_chain(kit.files, kit.key).unconfirmed == 0
     chain.close()
+
+
+def test_check_beside_a_busy_writer_raises_no_false_alarm(kit: AuditKit) -> None:
+    """Whatever the moment, a chain that is being written verifies."""
+    chain = kit.opened()
+    done = threading.Event()
+
+    def write() -> None:
+        for _ in range(300):
+            note(chain)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not done.is_set():
+        verified = verify_chain(kit.files, kit.key)
+        assert verified.unconfirmed <= RECORDS_AN_APPEND
+    writer.join()
+    chain.close()
+    assert verify_chain(kit.files, kit.key).records > 300
 
 
 def test_line_in_the_writing_is_not_a_fault(kit: AuditKit) -> None:
