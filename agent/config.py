@@ -1,7 +1,6 @@
 """Configuration files: TOML to frozen values; an unknown key is an error that names the nearest.
 
-Files hold places and limits, never secrets: those lie in key files of their own, mode 0600, or
-come from systemd (`credential:NAME` stands for $CREDENTIALS_DIRECTORY/NAME).
+Files hold places and limits, never secrets: those lie in key files (agent/crypto/keyfiles.py).
 """
 
 import difflib
@@ -16,7 +15,6 @@ import tomli_w
 from agent.errors import ConfigInvalid
 
 MiB = 1024 * 1024
-_CREDENTIAL = "credential:"
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 
 
@@ -116,19 +114,6 @@ def save(path: Path, config: Config, mode: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def secret_path(text: str) -> Path:
-    """Return where a secret's file lies: a path, or a credential that systemd hands over."""
-    if not text.startswith(_CREDENTIAL):
-        return Path(text)
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        raise ConfigInvalid(
-            f"{text} is named, but no service manager passed credentials",
-            hint="start the service with systemd, or name a file",
-        )
-    return Path(directory) / text.removeprefix(_CREDENTIAL)
 
 
 def _nearest(problem: str, kind: type[Any]) -> str:
