@@ -33,6 +33,9 @@ from fsdriver.gatekeeper import Gatekeeper
 from fsdriver.session import PAGES_SHARE, serve_session
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # mallopt(3)
+_ARENAS = 2
+_MMAP_FROM_BYTES = 256 * 1024  # fixed: glibc otherwise raises it to the largest block freed
 _HEX_ID = 64
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Serve one session, then end the process without looking back: that wipes keys and content."""
     options = _options(arguments)
     _harden()
+    _bound_heap()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     status = 0
     try:
@@ -101,6 +105,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     where.add_argument("--fuse-fd", type=int, default=-1)
     where.add_argument("--mount", default="")
     return parser.parse_args(arguments)
+
+
+def _bound_heap() -> None:
+    """Give freed frames back: each is up to 4 MiB, made in one thread and freed in another.
+
+    Reading 750 MB with a cache of 192 MiB took 473 MB otherwise, and takes 216 MB with this.
+    """
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_ARENA_MAX, _ARENAS)
+    libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)
 
 
 def _harden() -> None:

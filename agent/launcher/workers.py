@@ -78,13 +78,13 @@ def remove_left_overs(runtime: Path) -> None:
 async def start_mounted(gate_fd: int, fuse_fd: int, account: Account | None) -> trio.Process:
     """Start a worker on a mount that exists."""
     command = [*_python("fsdriver"), "--gate-fd", str(gate_fd), "--fuse-fd", str(fuse_fd)]
-    return await _spawn(command, (gate_fd, fuse_fd), account)
+    return await spawn(command, (gate_fd, fuse_fd), account)
 
 
 async def start_mounting(gate_fd: int, point: Path) -> trio.Process:
     """Start a worker that mounts by itself, through fusermount3."""
     command = [*_python("fsdriver"), "--gate-fd", str(gate_fd), "--mount", str(point)]
-    return await _spawn(command, (gate_fd,), None)
+    return await spawn(command, (gate_fd,), None)
 
 
 async def start_restoring(gate_fd: int, target_fd: int, *, privileged: bool) -> trio.Process:
@@ -93,7 +93,7 @@ async def start_restoring(gate_fd: int, target_fd: int, *, privileged: bool) -> 
     if privileged:
         bounds = "-all," + ",".join(f"+{name}" for name in _RESTORE_CAPABILITIES.split(","))
         command = ["setpriv", "--bounding-set", bounds, "--no-new-privs", "--", *command]
-    return await _spawn(command, (gate_fd, target_fd), None)
+    return await spawn(command, (gate_fd, target_fd), None)
 
 
 async def stop(worker: Worker, *, sealed: bool) -> None:
@@ -153,9 +153,10 @@ def _python(module: str) -> list[str]:
     return [sys.executable, "-I", "-m", module]  # -I: neither environment nor directory is trusted
 
 
-async def _spawn(
+async def spawn(
     command: Sequence[str], fds: Sequence[int], account: Account | None
 ) -> trio.Process:
+    """Start a program with these descriptors and nothing else of ours, as `account` if given."""
     return await trio.lowlevel.open_process(
         list(command),
         pass_fds=fds,

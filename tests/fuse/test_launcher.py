@@ -1,10 +1,12 @@
 """The launcher: whom it hears, what it starts, and that nothing of a session stays."""
 
+import ast
 import errno
 import os
 import signal
 import socket
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -38,6 +40,7 @@ from agent.control.wire import BlockingConnection
 from agent.errors import AccessDenied, ProtocolError, RestoreRefused, ServiceNotRunning
 from agent.launcher import Settings, mounting, run, workers
 from agent.launcher.target import open_target
+from agent.launcher.workers import Account
 from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
 from agent.store.local import LocalStore
@@ -456,3 +459,25 @@ async def test_call_after_the_launcher_went_is_an_error(runtime: Path) -> None:
         pass
     with pytest.raises((ServiceNotRunning, ProtocolError)):
         await caller.call(EndSession("s"))
+
+
+async def test_worker_runs_as_its_own_user_with_nothing_inherited() -> None:
+    """User, groups, environment, directory and session are its own; only the named fd is open."""
+    left, right = socket.socketpair()
+    program = """
+        import os, socket, sys
+        told = socket.socket(fileno=int(sys.argv[1]))
+        fds = [fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+        told.sendall(repr((
+            os.getuid(), os.getgid(), os.getgroups(), os.umask(0), os.getcwd(),
+            os.getsid(0) == os.getpid(), sorted(os.environ), len(fds),
+        )).encode())
+    """
+    command = ["/usr/bin/python3", "-c", textwrap.dedent(program), str(right.fileno())]
+    process = await workers.spawn(command, (right.fileno(),), Account(USER, USER + 1))
+    right.close()
+    assert await process.wait() == 0
+    told = ast.literal_eval(left.recv(1000).decode())
+    left.close()
+    # standard input, output and error, and the one that was passed on
+    assert told == (USER, USER + 1, [], 0o077, "/", True, ["LANG", "PATH"], 4)
