@@ -1,4 +1,4 @@
-"""What every daemon of ours does alike: harden, listen, tell the service manager, end on a signal."""
+"""What all our daemons do alike: harden, listen, tell the service manager, end on a signal."""
 
 import ctypes
 import logging
