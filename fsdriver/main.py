@@ -10,7 +10,6 @@ import argparse
 import ctypes
 import logging
 import os
-import resource
 import socket
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import NoReturn
 import trio
 
 from agent.clock import SystemClock
+from agent.control.daemon import harden
 from agent.control.messages import WorkerGrant
 from agent.control.server import failure
 from agent.control.wire import BlockingConnection, Connection
@@ -32,7 +32,6 @@ from agent.store.local import LocalStore
 from fsdriver.gatekeeper import Gatekeeper
 from fsdriver.session import PAGES_SHARE, serve_session
 
-_PR_SET_DUMPABLE = 4  # prctl(2)
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # mallopt(3)
 _ARENAS = 2
 _MMAP_FROM_BYTES = 256 * 1024  # fixed: glibc otherwise raises it to the largest block freed
@@ -44,7 +43,7 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Serve one session, then end the process without looking back: that wipes keys and content."""
     options = _options(arguments)
-    _harden()
+    harden()
     _bound_heap()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     status = 0
@@ -115,10 +114,3 @@ def _bound_heap() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_ARENA_MAX, _ARENAS)
     libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)
-
-
-def _harden() -> None:
-    """No core dumps, no debugger, no file of ours readable by others."""
-    os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
