@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import trio
 
 from agent.backup.journal import Journal
@@ -41,7 +42,8 @@ class Request(NamedTuple):
 
     trigger: Trigger = Trigger.REQUEST
     full: bool = True
-    dirty: Mapping[bytes, DirtyNames] = {}  # source path → what may have changed, if not full
+    # source path → what may have changed, None for all of it; sources not named have not changed
+    dirty: Mapping[bytes, DirtyNames | None] = {}
     force: bool = False  # a snapshot even if nothing changed
 
 
@@ -61,6 +63,7 @@ class Outcome(NamedTuple):
 
     taken: SnapshotInfo | None
     last: Tip
+    last_taken_ns: int  # 0: no snapshot yet
     counts: Counts
     added_bytes: int
     seconds: float
@@ -75,6 +78,14 @@ class _Prepared(NamedTuple):
     ready: list[ReadySource]
     missing: dict[bytes, str]
     started_ns: int
+
+
+class _Previous(NamedTuple):
+    """The last snapshot, as the journal notes it."""
+
+    tip: Tip
+    root: bytes
+    taken_ns: int
 
 
 class VaultBackup:
@@ -99,6 +110,7 @@ class VaultBackup:
         self._cache = IndexCache(state / "index", store, keys.vault, keys.index())
         self._journal: Journal | None = None
         self._tip: Tip | None = None
+        self._last_taken_ns = 0
         self._unscanned = {source.path for source in sources}  # only a full scan knows them
 
     def close(self) -> None:
@@ -195,11 +207,12 @@ class VaultBackup:
             scan = Scan(
                 prepared.journal, prepared.pages, ready.open, ready.root, ready.source.patterns
             )
-            if request.full or path in self._unscanned:
+            names = request.dirty.get(path, {})
+            if request.full or path in self._unscanned or names is None:
                 yield from scan.full()
                 self._unscanned.discard(path)
-            elif path in request.dirty:
-                yield from scan.dirty(request.dirty[path])
+            elif names:
+                yield from scan.dirty(names)
         self._unscanned |= prepared.missing.keys()
 
     # -- after ----------------------------------------------------------------------------------
@@ -212,8 +225,9 @@ class VaultBackup:
         pipeline.make_durable()
         top = journal.root()
         tip = self._tip or writer.tip()
-        if top.root == self._previous_root(journal, tip) and not request.force:
-            self._note(journal, tip, top.root or b"")
+        previous = self._previous(journal, tip)
+        if previous is not None and top.root == previous.root and not request.force:
+            self._note(journal, previous)
             return None
         snapshot = Snapshot(
             vault=self._keys.vault,
@@ -231,28 +245,30 @@ class VaultBackup:
         )
         info = writer.commit(snapshot)
         self._tip = Tip(snapshot.sequence, info.id)
-        self._note(journal, self._tip, snapshot.root)
+        self._note(journal, _Previous(self._tip, snapshot.root, snapshot.taken_ns))
         self._record(info)
         return info
 
-    def _note(self, journal: Journal, tip: Tip, root: bytes) -> None:
-        facts = {"tip": _encode_tip(tip), "root": root, "clean": b"1"}
+    def _note(self, journal: Journal, last: "_Previous") -> None:
+        facts = {"last": msgspec.msgpack.encode(last), "clean": b"1"}
         for key, value in facts.items():
             if journal.fact(key) != value:
                 journal.note(key, value)
         journal.commit()
+        self._last_taken_ns = last.taken_ns
 
-    def _previous_root(self, journal: Journal, tip: Tip) -> bytes | None:
-        """Return the root of this host's last snapshot, or None before the first."""
+    def _previous(self, journal: Journal, tip: Tip) -> "_Previous | None":
+        """Return what this host's last snapshot was, or None before the first."""
         if not tip.sequence:
             return None
-        if journal.fact("tip") == _encode_tip(tip):
-            return journal.fact("root")
+        noted = _noted(journal)
+        if noted is not None and noted.tip == tip:
+            return noted
         vault, host = self._keys.vault, self._keys.host()
         data = self._store.get(layout.snapshot(vault, host, tip.sequence))
         verify = self._keys.signer().verify_key()
         info = decode_snapshot(data, self._keys.index(), verify, vault, host, tip.sequence)
-        return info.snapshot.root
+        return _Previous(tip, info.snapshot.root, info.snapshot.taken_ns)
 
     def _incomplete(self, prepared: _Prepared) -> tuple[SourceState, ...]:
         states = []
@@ -281,7 +297,7 @@ class VaultBackup:
             )
         tip = self._tip or Tip(0, b"")
         added = prepared.writer.added_bytes
-        return Outcome(taken, tip, pipeline.counts, added, seconds, outcomes)
+        return Outcome(taken, tip, self._last_taken_ns, pipeline.counts, added, seconds, outcomes)
 
     def _abandon(self) -> None:
         """Forget what is not durable; the next run adopts what was put."""
@@ -291,20 +307,19 @@ class VaultBackup:
             self._journal.rollback()
 
 
+def _noted(journal: Journal) -> _Previous | None:
+    fact = journal.fact("last")
+    return msgspec.msgpack.decode(fact, type=_Previous) if fact else None
+
+
 def _is_behind(tip: Tip, journal: Journal) -> bool:
     """Tell whether the repository lacks what the journal takes for stored: it was put back."""
-    known = _decode_tip(journal.fact("tip"))
-    if tip.sequence == known.sequence:
-        return known.sequence > 0 and tip.id != known.id
-    return tip.sequence < known.sequence
-
-
-def _encode_tip(tip: Tip) -> bytes:
-    return tip.sequence.to_bytes(8, "little") + tip.id
-
-
-def _decode_tip(fact: bytes) -> Tip:
-    return Tip(int.from_bytes(fact[:8], "little"), fact[8:])
+    noted = _noted(journal)
+    if noted is None:
+        return False
+    if tip.sequence == noted.tip.sequence:
+        return tip.id != noted.tip.id
+    return tip.sequence < noted.tip.sequence
 
 
 def _cause(group: ExceptionGroup[Exception]) -> Exception:

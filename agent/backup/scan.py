@@ -31,6 +31,7 @@ from agent.backup.listing import (
 from agent.backup.listing import make_entry as make_directory
 from agent.backup.pages import Change, Pages, child
 from agent.backup.patterns import Patterns
+from agent.errors import SourceUnavailable
 from agent.model.tree import Entry, Flaw, Kind
 
 MiB = 1024 * 1024
@@ -283,7 +284,11 @@ class Scan:
 
     def _unlisted(self, directory: Directory, error: OSError) -> None:
         """Mark a directory that cannot be listed; what was last known of it is carried on."""
-        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP} or not directory.path:
+        if not directory.path:
+            raise SourceUnavailable(
+                f"a source cannot be listed: {error.strerror}", hint="mend its file system"
+            )
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
             return  # it went meanwhile: its parent's event, or the next scan, will tell
         name = directory.path.rsplit(b"/", 1)[-1]
         entry = self._pages.find(directory.parent, [name]).get(name)

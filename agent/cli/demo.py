@@ -83,7 +83,7 @@ class _Demo:
         self._say("A wrong code, and somebody who was never added: refused, and refused alike")
         wrong = hospital.unlock(DOCTOR, "000000")
         stranger = hospital.unlock(COLLEAGUE, hospital.doctor_code()) if hospital.is_root else wrong
-        _expect(wrong.status == stranger.status == 31, "both are refused with status 31")
+        _expect(wrong.status == stranger.status == 31, f"status 31, not {wrong} and {stranger}")
         _expect(wrong.errors == stranger.errors, "in the same words")
         self._note(wrong.errors.strip().splitlines()[0])
         self._say("The doctor unlocks with password and token")

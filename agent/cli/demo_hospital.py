@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,8 @@ SETTLE_S = 1.0  # 5 by default; a demo's audience is less patient than a PACS
 _DICM_AT, _DICM = 128, b"DICM"
 _CHANGING = "CT_small.dcm"
 _READY, _GO = b"r", b"g"
-PRELOADED = (audit, browse, place, snapshots, unlock, users)  # a child cannot import as another
+# what a child needs after it has become another user, who may not read the interpreter's files
+PRELOADED = (audit, browse, place, snapshots, tomllib, unlock, users)
 
 
 class Hospital:
@@ -57,7 +59,7 @@ class Hospital:
         count = total = 0
         for path in sorted(Path(pydicom.data.__file__).parent.rglob("*")):
             if path.is_file() and path.read_bytes()[_DICM_AT:][:4] == _DICM:
-                name = hashlib.sha1(path.name.encode(), usedforsecurity=False).hexdigest()
+                name = hashlib.sha1(bytes(path), usedforsecurity=False).hexdigest()
                 target = self.pacs / name[:2] / name[2:4] / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)

@@ -50,6 +50,7 @@ def vitrine_as(uid: int, arguments: list[str]) -> Said:
     """Run a `vitrine` command as `uid`."""
 
     def act() -> Said:
+        os.environ.pop("VITRINE_DEBUG", None)  # a refusal is an answer here, not a traceback
         output, errors = StringIO(), StringIO()
         with redirect_stdout(output), redirect_stderr(errors):
             status = run(arguments)

@@ -6,22 +6,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
+from agent.config import ClientConfig, load
 from agent.control.client import call
 from agent.control.messages import Factors, Message, Progress
 from agent.errors import ConfigInvalid, ProtocolError, ServiceNotRunning
 
 DEFAULT = Path("/etc/vitrine")
 _VARIABLE = "VITRINE_CONFIG_DIR"
-
-
-class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """client.toml: what anyone on this machine may know.  Holds no secret."""
-
-    repository: str
-    agent_socket: str = ""  # empty: no agent on this host
-    gate_socket: str = ""  # empty: no gate on this host
 
 
 Answer = TypeVar("Answer", bound=Message)
@@ -40,18 +32,9 @@ def config_dir_option(command: _Command) -> _Command:
     return option(command)
 
 
-def client(config_dir: Path) -> Client:
+def client(config_dir: Path) -> ClientConfig:
     """Return what client.toml says; raise ConfigInvalid where there is none."""
-    path = config_dir / "client.toml"
-    try:
-        return msgspec.toml.decode(path.read_bytes(), type=Client)
-    except FileNotFoundError:
-        raise ConfigInvalid(
-            f"there is no {path}",
-            hint="name the directory with --config-dir, or make one with `vitrine init`",
-        ) from None
-    except (OSError, msgspec.DecodeError) as error:
-        raise ConfigInvalid(f"{path}: {error}") from error
+    return load(config_dir / "client.toml", ClientConfig)
 
 
 def ask_gate(

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from agent.cli.output import ago, console, json_option, number, print_json, table
-from agent.cli.place import Client, ask_agent, ask_gate, client, config_dir_option
+from agent.cli.place import ask_agent, ask_gate, client, config_dir_option
+from agent.config import ClientConfig
 from agent.control.messages import (
     AgentStatus,
     AskAgentStatus,
@@ -34,7 +35,7 @@ def status(as_json: bool, config_dir: Path) -> int:
     return int(problems or any(s.problem for s in getattr(agent, "sources", ())))
 
 
-def _agent(place: Client, config_dir: Path) -> AgentStatus | VitrineError | None:
+def _agent(place: ClientConfig, config_dir: Path) -> AgentStatus | VitrineError | None:
     if not place.agent_socket:
         return None
     try:
@@ -43,7 +44,7 @@ def _agent(place: Client, config_dir: Path) -> AgentStatus | VitrineError | None
         return error
 
 
-def _gate(place: Client, config_dir: Path) -> GateStatus | VitrineError | None:
+def _gate(place: ClientConfig, config_dir: Path) -> GateStatus | VitrineError | None:
     if not place.gate_socket:
         return None
     try:

@@ -1,1 +1,1 @@
-"""Messages over Unix sockets: what is said (`messages`), how it is framed, who listens and calls."""
+"""Messages over Unix sockets: what is said, how it is framed, who listens and who calls."""

@@ -10,7 +10,8 @@ import os
 import socket
 import stat
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from agent.errors import ConfigInvalid, ProtocolError, VitrineError
 
 CONNECTIONS_A_USER = 16  # one user must not keep the others out
 _BACKLOG = 64
+_PROGRESS_QUEUE = 4
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,29 @@ class Reply:
     async def receive_fds(self, count: int) -> list[int]:
         """Return the descriptors that the request announced; the handler closes them."""
         return await self._connection.receive_fds(count)
+
+
+@asynccontextmanager
+async def progress_to(reply: Reply) -> AsyncIterator[Callable[[Progress], None]]:
+    """Give a function that tells the caller how far it has come, without waiting for them.
+
+    A slow terminal misses steps.  A caller who has hung up cancels what runs inside, with
+    ProtocolError.
+    """
+    send, receive = trio.open_memory_channel[Progress](_PROGRESS_QUEUE)
+
+    def tell(step: Progress) -> None:
+        with suppress(trio.WouldBlock, trio.BrokenResourceError):
+            send.send_nowait(step)
+
+    async def forward() -> None:
+        async for step in receive:
+            await reply.progress(step)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(forward)
+        with send:
+            yield tell
 
 
 Handler = Callable[[Peer, Message, Reply], Awaitable[Message]]

@@ -10,7 +10,6 @@ from agent.clock import Clock
 from agent.control.messages import (
     AskSnapshots,
     Message,
-    Progress,
     Restore,
     Restored,
     SnapshotLine,
@@ -18,7 +17,7 @@ from agent.control.messages import (
     Unlock,
     Unlocked,
 )
-from agent.control.server import Reply
+from agent.control.server import Reply, progress_to
 from agent.control.wire import Peer
 from agent.gate.admission import Admission, Question
 from agent.gate.broker import Broker, Wish
@@ -30,8 +29,6 @@ from agent.gate.times import Latest, parse_when
 from agent.gate.users import User
 from agent.gate.vaults import GateVault
 from agent.model.snapshot import SnapshotInfo
-
-_PROGRESS_QUEUE = 4  # a slow terminal misses steps; it does not slow the restore
 
 
 class Chosen(NamedTuple):
@@ -87,14 +84,8 @@ class Viewing:
         vault = await self._admitted(proven, Action.RESTORE, request.vault, request.purpose)
         wish, chosen = await self._wish(peer, proven.user, vault, request.at)
         wish.details.update(target=request.target, paths=len(request.paths))
-        send, receive = trio.open_memory_channel[Progress](_PROGRESS_QUEUE)
-        async with trio.open_nursery() as nursery:
-            # a caller who hangs up ends the restore: its error cancels what waits below
-            nursery.start_soon(_forward, receive, reply)
-            with send:
-                session, result = await self._broker.restore(
-                    wish, request.target, request.paths, lambda step: _offer(send, step)
-                )
+        async with progress_to(reply) as tell:
+            session, result = await self._broker.restore(wish, request.target, request.paths, tell)
         return Restored(session.id, chosen.id, result.files, result.bytes, result.failed)
 
     async def _snapshots(self, peer: Peer, request: Message, _: Reply) -> Message:
@@ -150,18 +141,6 @@ class Viewing:
     async def _chosen(self, name: str) -> list[Chosen]:
         infos = await trio.to_thread.run_sync(self._vaults[name].snapshots)
         return [Chosen(info.id.hex(), info.snapshot.taken_ns, info) for info in infos]
-
-
-async def _forward(receive: "trio.MemoryReceiveChannel[Progress]", reply: Reply) -> None:
-    async for step in receive:
-        await reply.progress(step)
-
-
-def _offer(send: "trio.MemorySendChannel[Progress]", step: Progress) -> None:
-    try:
-        send.send_nowait(step)
-    except (trio.WouldBlock, trio.BrokenResourceError):
-        return  # the next step says more
 
 
 def _group_of(peer: Peer) -> int:

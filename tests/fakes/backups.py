@@ -70,7 +70,7 @@ class BackupFixture:
 
     def run_dirty(self, names: DirtyNames) -> Outcome:
         """Take a snapshot of what events named, below the first source."""
-        dirty: Mapping[bytes, DirtyNames] = {self.source: names}
+        dirty: Mapping[bytes, DirtyNames | None] = {self.source: names}
         return trio.run(self.backup.run, Request(Trigger.CHANGE, full=False, dirty=dirty))
 
     def reader(self) -> VaultReader:

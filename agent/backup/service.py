@@ -1,0 +1,102 @@
+"""What an agent may be asked, and by whom: snapshots now, and how the sources stand."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from agent.backup.pipeline import Counts
+from agent.backup.protect import VaultProtection
+from agent.backup.run import Outcome
+from agent.control.messages import (
+    AgentStatus,
+    AskAgentStatus,
+    Message,
+    Progress,
+    SnapshotsTaken,
+    SnapshotTaken,
+    SourceStatus,
+    TakeSnapshot,
+)
+from agent.control.server import Reply, progress_to
+from agent.control.wire import Peer
+from agent.errors import AccessDenied, NotFound, ProtocolError
+
+
+class AgentService:
+    """Answers on the agent's socket: root, and whoever the agent runs as."""
+
+    def __init__(self, vaults: Mapping[str, VaultProtection], repository: str) -> None:
+        """Take the vaults by name."""
+        self._vaults = vaults
+        self._repository = repository
+
+    async def handle(self, peer: Peer, request: Message, reply: Reply) -> Message:
+        """Carry out one request."""
+        if peer.uid not in {0, os.geteuid()}:
+            raise AccessDenied("only root and the agent's own user are heard here")
+        match request:
+            case TakeSnapshot():
+                return await self._snapshot(request, reply)
+            case AskAgentStatus():
+                return self._status()
+        raise ProtocolError(f"the agent is not asked for {type(request).__name__}")
+
+    async def _snapshot(self, request: TakeSnapshot, reply: Reply) -> Message:
+        if request.vault and request.vault not in self._vaults:
+            raise NotFound(
+                f"this agent has no vault {request.vault!r}",
+                hint=f"it has: {', '.join(sorted(self._vaults))}",
+            )
+        names = [request.vault] if request.vault else list(self._vaults)
+        taken = []
+        async with progress_to(reply) as tell:
+            for name in names:
+                outcome = await self._vaults[name].snapshot(
+                    full=request.full, on_progress=partial(_tell, tell, name)
+                )
+                taken.append(snapshot_taken(name, outcome))
+        return SnapshotsTaken(tuple(taken))
+
+    def _status(self) -> Message:
+        sources = tuple(
+            SourceStatus(
+                path=os.fsdecode(one.path),
+                vault=vault.name,
+                state=one.state,
+                files=one.files,
+                bytes=one.bytes,
+                last_snapshot_ns=one.last_snapshot_ns,
+                dirty_since_ns=one.dirty_since_ns,
+                problem=one.problem,
+            )
+            for vault in self._vaults.values()
+            for one in vault.standings()
+        )
+        return AgentStatus(sources, self._repository, os.getpid())
+
+
+def snapshot_taken(vault: str, outcome: Outcome) -> SnapshotTaken:
+    """Return what a run came to, as it is told."""
+    sources = outcome.sources.values()
+    return SnapshotTaken(
+        vault=vault,
+        id=outcome.taken.id.hex() if outcome.taken else "",
+        sequence=outcome.last.sequence,
+        files=sum(source.files for source in sources),
+        bytes=sum(source.bytes for source in sources),
+        read_files=outcome.counts.files,
+        added_bytes=outcome.added_bytes if outcome.taken else 0,
+        seconds=outcome.seconds,
+        incomplete=sum(
+            source.missing + source.changed_while_read + source.unreadable for source in sources
+        ),
+    )
+
+
+def _tell(tell: Callable[[Progress], None], vault: str, counts: Counts) -> None:
+    tell(progress(vault, counts))
+
+
+def progress(vault: str, counts: Counts) -> Progress:
+    """Return how far a run has come, as it is told."""
+    return Progress(f"{vault}: {counts.files:,} files read", counts.looked_at, 0, "files")

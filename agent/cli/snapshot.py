@@ -1,0 +1,61 @@
+"""`vitrine snapshot`: one snapshot now, through the daemon if it runs, without it otherwise."""
+
+from pathlib import Path
+
+import click
+
+from agent.agentd import snapshot_once
+from agent.backup.pipeline import Counts
+from agent.backup.service import progress, snapshot_taken
+from agent.cli.output import console, json_option, number, print_json, progress_bar, size
+from agent.cli.place import ask_agent, client, config_dir_option
+from agent.control.messages import SnapshotsTaken, SnapshotTaken, TakeSnapshot
+from agent.errors import NotFound, ServiceNotRunning
+
+
+@click.command()
+@click.option("--vault", default="", help="Only this one.")
+@click.option("--full", is_flag=True, help="Look at every directory, not at what events named.")
+@json_option
+@config_dir_option
+def snapshot(vault: str, full: bool, as_json: bool, config_dir: Path) -> int:
+    """Take a snapshot of every vault now.  Exit status 1 if a source was incomplete."""
+    taken = _taken(config_dir, vault, full)
+    if as_json:
+        print_json(SnapshotsTaken(taken))
+    else:
+        for one in taken:
+            _show(one)
+    return int(any(one.incomplete for one in taken))
+
+
+def _taken(config_dir: Path, vault: str, full: bool) -> tuple[SnapshotTaken, ...]:
+    with progress_bar() as show:
+        try:
+            request = TakeSnapshot(vault, full)
+            return ask_agent(config_dir, request, SnapshotsTaken, show).taken
+        except ServiceNotRunning:
+            if not client(config_dir).agent_socket:
+                raise
+
+        def told(name: str, counts: Counts) -> None:
+            show(progress(name, counts))
+
+        # without a daemon nobody knows what changed meanwhile: every run looks at everything
+        config = config_dir / "agent.toml"
+        outcomes = snapshot_once(config, vault, full=True, on_progress=told)
+    if not outcomes:
+        raise NotFound(f"this agent has no vault {vault!r}")
+    return tuple(snapshot_taken(name, outcome) for name, outcome in outcomes)
+
+
+def _show(one: SnapshotTaken) -> None:
+    if not one.id:
+        console.print(f"{one.vault}: nothing has changed ({number(one.files)} files).")
+        return
+    flaw = f", {one.incomplete} incomplete" if one.incomplete else ""
+    console.print(
+        f"{one.vault}: snapshot [bold]{one.id[:12]}[/], {number(one.files)} files "
+        f"({size(one.bytes)}); read {number(one.read_files)}, added {size(one.added_bytes)} "
+        f"in {one.seconds:.1f} s{flaw}"
+    )
