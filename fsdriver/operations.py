@@ -24,6 +24,7 @@ from agent.model.tree import Entry, Flaw, Kind
 from fsdriver.ahead import ReadAhead, ReadPattern
 from fsdriver.cache import NotCached, PageCache
 from fsdriver.content import Bytes, Content, ContentReader, stored_bytes
+from fsdriver.digests import own_attribute
 from fsdriver.gatekeeper import Gatekeeper
 from fsdriver.inodes import Held, InodeTable
 from fsdriver.lock import SessionLock
@@ -165,10 +166,13 @@ class VitrineOperations(pyfuse3.Operations):
 
     @answering
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        """Return an extended attribute as archived, ACLs included."""
-        for own, value in self.inodes[inode].node.entry.xattrs:
-            if own == name:
+        """Return an extended attribute as archived, ACLs included, or a digest of ours."""
+        entry = self.inodes[inode].node.entry
+        for archived, value in entry.xattrs:
+            if archived == name:
                 return value
+        if value := own_attribute(entry, name):
+            return value
         raise FUSEError(errno.ENODATA)  # never ENOSYS: the kernel would not ask again for any file
 
     @answering

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from agent.control.messages import Failed, Opened
+from agent.crypto.naming import object_name
 from agent.model.tree import Entry, Flaw, Kind
 from tests.fakes.tree_reader import TreeReaderFake
 from tests.fuse.conftest import MakeSession, Session
@@ -279,6 +280,18 @@ def test_missing_names_and_attributes_are_told_apart(
         os.getxattr(place / "one", "user.k")
     assert caught.value.errno == errno.ENODATA
     assert os.getxattr(place / "two", "user.k") == b"v"
+
+
+def test_digests_can_be_asked_for_and_are_in_no_listing(
+    source: Path, make_session: MakeSession
+) -> None:
+    """A file's BLAKE3 and a directory's tree id are attributes that no copy takes along."""
+    session = mounted(make_session, source)
+    place = session.path / "latest/study"
+    digest = object_name((source / "one").read_bytes()).hex().encode()
+    assert os.getxattr(place / "one", "user.vitrine.blake3") == digest
+    assert len(os.getxattr(place, "user.vitrine.tree")) == 64
+    assert os.listxattr(place / "one") == os.listxattr(place) == []
 
 
 def test_unread_file_is_an_error_and_not_empty(source: Path, make_session: MakeSession) -> None:
