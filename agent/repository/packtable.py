@@ -42,6 +42,15 @@ def read_contents(
     return Contents(pack, header.kind, size, frames, chunks)
 
 
+def check_structure(store: Store, pack: PackId, size: int) -> None:
+    """Raise ObjectDamaged unless a pack of `size` bytes has a header and a trailer that fit."""
+    name = layout.pack(pack)
+    if size < PREAMBLE_BYTES + TRAILER.size:
+        raise ObjectDamaged(f"{name} is cut short")
+    read_header(store, pack)
+    parse_trailer(store.get_range(name, size - TRAILER.size, TRAILER.size), size, name)
+
+
 def check_bytes(store: Store, pack: PackId, size: int) -> None:
     """Raise ObjectDamaged unless the pack's `size` bytes are what its name says; reads them all."""
     name = layout.pack(pack)

@@ -109,14 +109,17 @@ def slots(store: Store, vault: VaultId) -> Iterator[Slot]:
     """
     for listed in store.list(layout.slots(vault)):
         try:
-            slot = decode_slot(get_bounded(store, listed.name))
+            yield read_slot(store, listed.name)
         except RepositoryError as error:
             _log.warning("%s is passed over: %s", listed.name, error)
-            continue
-        if layout.slot(slot.vault, slot.slot) != listed.name:
-            _log.warning("%s is passed over: it names another place", listed.name)
-            continue
-        yield slot
+
+
+def read_slot(store: Store, name: str) -> Slot:
+    """Return a keyslot that lies where it should; raise ObjectDamaged or RepositoryTooNew."""
+    slot = decode_slot(get_bounded(store, name))
+    if layout.slot(slot.vault, slot.slot) != name:
+        raise ObjectDamaged(f"{name} says it belongs somewhere else")
+    return slot
 
 
 def secrets_by_passphrase(store: Store, name: str, passphrase: str) -> VaultSecrets:
@@ -166,13 +169,25 @@ def enrolled_writers(
     """Return the keys of the vault's writers; raise ObjectDamaged on a forged enrolment."""
     found: dict[HostId, VerifyKey] = {}
     for listed in store.list(layout.writers(vault)):
-        enrolment = _decode_enrolment(get_bounded(store, listed.name), listed.name)
-        host = host_id(enrolment.public)
-        signed = authority.verifies(enrolment.signature, _WRITER_PURPOSE, enrolment.signed_part())
-        if not signed or enrolment.vault != vault or listed.name != layout.writer(vault, host):
-            raise ObjectDamaged(f"{listed.name} was not signed by the vault's authority")
-        found[host] = VerifyKey(enrolment.public)
+        enrolment = read_enrolment(store, listed.name)
+        check_enrolment(enrolment, authority)
+        found[host_id(enrolment.public)] = VerifyKey(enrolment.public)
     return found
+
+
+def read_enrolment(store: Store, name: str) -> Enrolment:
+    """Return an enrolment that lies where it should; who signed it is not looked at."""
+    enrolment = _decode_enrolment(get_bounded(store, name), name)
+    if layout.writer(enrolment.vault, host_id(enrolment.public)) != name:
+        raise ObjectDamaged(f"{name} says it belongs somewhere else")
+    return enrolment
+
+
+def check_enrolment(enrolment: Enrolment, authority: VerifyKey) -> None:
+    """Raise ObjectDamaged unless the vault's authority signed it."""
+    if not authority.verifies(enrolment.signature, _WRITER_PURPOSE, enrolment.signed_part()):
+        name = layout.writer(enrolment.vault, host_id(enrolment.public))
+        raise ObjectDamaged(f"{name} was not signed by the vault's authority")
 
 
 def writer_name(store: Store, vault: VaultId, host: HostId, key: IndexKey) -> str:

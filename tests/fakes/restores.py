@@ -83,12 +83,16 @@ class HandMade:
     def directory(self, name: bytes, *entries: Entry, **fields: object) -> Entry:
         """Return a directory with these entries in one page, in this order."""
         known = {"mode": 0o700, "uid": os.getuid(), "gid": os.getgid()}
-        tree = self.page(TreePage(entries=entries)) if entries else b""
+        tree = self.page_of(*entries) if entries else b""
         return Entry(name=name, kind=Kind.DIRECTORY, **(known | {"tree": tree} | fields))  # type: ignore[arg-type]
 
     def page(self, page: TreePage) -> bytes:
         """Store a tree page as it is; return its id."""
         return put_page(self._writer, self._trees, encode_page(page))
+
+    def page_of(self, *entries: Entry) -> bytes:
+        """Store a leaf with these entries; return its id."""
+        return self.page(TreePage(entries=entries))
 
     def commit(self, root: bytes, taken_ns: int = 0) -> SnapshotInfo:
         """Store what was made and commit a snapshot with this root page."""
@@ -104,4 +108,4 @@ class HandMade:
 
     def commit_entries(self, *entries: Entry) -> SnapshotInfo:
         """Commit a snapshot whose root page holds these entries."""
-        return self.commit(self.page(TreePage(entries=entries)))
+        return self.commit(self.page_of(*entries))

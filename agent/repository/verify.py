@@ -1,0 +1,172 @@
+"""Whether everything that should be there is, and is what its name says.
+
+Without keys: names, structures, sizes, keyslots, signatures by the writers' enrolled keys, gaps in
+chains; with `read_data` also every pack's and index's BLAKE3.  With a vault's keys also: who
+enrolled its writers, the chains' links, that every pack an index lists is there and holds what is
+listed, and that the snapshots' roots are.  Whether frames decode only an opening key could tell;
+the BLAKE3 tells that they are as they were sealed.
+
+Nothing is changed.  Memory: names of snapshots and ids of packs, no content.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+
+from agent.crypto.naming import object_name
+from agent.crypto.secrets import ReaderKeys, WriterKeys
+from agent.crypto.signing import VerifyKey
+from agent.errors import ObjectDamaged
+from agent.model.ids import HostId, PackId, VaultId
+from agent.repository import layout, vaults
+from agent.repository.fetch import get_bounded
+from agent.repository.findings import Findings, Report
+from agent.repository.indexcache import MAX_INDEX_BYTES
+from agent.repository.packtable import check_bytes, check_structure
+from agent.repository.verifychain import check_chains
+from agent.repository.verifyindex import check_indexes
+from agent.store.base import Listed, Store
+
+READERS = 2  # hashing and reading side by side
+_QUEUED = 8
+
+Keys = Mapping[VaultId, ReaderKeys | WriterKeys]
+Progress = Callable[[int, int], None]
+"""Hears of (done, total): bytes where data are read, objects where not."""
+
+
+def verify(
+    store: Store, *, keys: Keys | None = None, read_data: bool = False, on_progress: Progress
+) -> Report:
+    """Check the whole repository; raise only where it is none, or cannot be listed."""
+    vaults.open_repository(store)
+    run = _Verification(store, keys or {}, Findings(), on_progress, read_data=read_data)
+    run.every_object()
+    run.every_vault()
+    return run.findings.report()
+
+
+class _Verification:
+    """One run."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        findings: Findings,
+        on_progress: Progress,
+        *,
+        read_data: bool,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self.findings = findings
+        self._on_progress = on_progress
+        self._read_data = read_data
+        self._writers: dict[VaultId, dict[HostId, VerifyKey]] = {}
+        self._sequences: dict[VaultId, dict[HostId, list[int]]] = {}
+        self._done = self._total = 0
+
+    def every_object(self) -> None:
+        """Check each object by itself."""
+        self._total = sum(map(self._weight, self._store.list("")))
+        queued: dict[Future[None], Listed] = {}
+        with ThreadPoolExecutor(READERS, "verify") as readers:
+            for listed in self._store.list(""):
+                check = self._check(listed)
+                if check is None:
+                    self._tell(listed)
+                    continue
+                queued[readers.submit(self._guarded, listed, check)] = listed
+                if len(queued) >= _QUEUED:
+                    self._reap(queued)
+            while queued:
+                self._reap(queued)
+
+    def every_vault(self) -> None:
+        """Check what only several objects together can tell."""
+        for vault in sorted(self._sequences.keys() | self._keys.keys()):
+            keys = self._keys.get(vault)
+            roots = check_chains(
+                self._store,
+                vault,
+                self._sequences.get(vault, {}),
+                self._writers.get(vault, {}),
+                keys.index() if keys else None,
+                self.findings,
+            )
+            if keys:
+                check_indexes(self._store, vault, keys.index(), roots, self.findings)
+
+    def _check(self, listed: Listed) -> Callable[[], None] | None:
+        """Return how to check an object by itself, or None where that is not done here."""
+        name, room = listed.name, listed.name.split("/")[0]
+        pack = layout.pack_id(name)
+        place = layout.snapshot_place(name)
+        if pack is not None:
+            self.findings.count("packs")
+            return partial(self._pack, pack, listed.size)
+        if layout.index_id(name) is not None:
+            self.findings.count("indexes")
+            return partial(self._index, name) if self._read_data else None
+        if place is not None:
+            vault = VaultId(bytes.fromhex(name.split("/")[1]))
+            self._sequences.setdefault(vault, {}).setdefault(place[0], []).append(place[1])
+        elif room == "vaults":
+            return partial(self._of_vault, name)
+        elif name != layout.REPOSITORY:  # which has been opened
+            self._unknown(name)
+        return None
+
+    def _guarded(self, listed: Listed, check: Callable[[], None]) -> None:
+        self.findings.guard(listed.name, check)
+
+    def _pack(self, pack: PackId, size: int) -> None:
+        if self._read_data:
+            self.findings.count("read_bytes", size)
+            check_bytes(self._store, pack, size)
+        check_structure(self._store, pack, size)
+
+    def _index(self, name: str) -> None:
+        data = get_bounded(self._store, name, MAX_INDEX_BYTES)
+        self.findings.count("read_bytes", len(data))
+        if object_name(data).hex() != name.rsplit("/", 1)[1]:
+            raise ObjectDamaged(f"{name} is damaged: its bytes do not match its name")
+
+    def _of_vault(self, name: str) -> None:
+        if layout.slot_vault(name) is not None:
+            self.findings.count("slots")
+            vaults.read_slot(self._store, name)
+        elif name.split("/")[2:3] == ["writers"]:
+            self.findings.count("writers")
+            self._enrolment(name)
+        else:
+            self._unknown(name)
+
+    def _enrolment(self, name: str) -> None:
+        enrolment = vaults.read_enrolment(self._store, name)
+        keys = self._keys.get(enrolment.vault)
+        if isinstance(keys, ReaderKeys):
+            vaults.check_enrolment(enrolment, keys.authority_key())
+        host = HostId(bytes.fromhex(name.rsplit("/", 1)[1]))
+        # each thread its own entries; a setdefault is one step for the interpreter
+        self._writers.setdefault(enrolment.vault, {})[host] = VerifyKey(enrolment.public)
+
+    def _unknown(self, name: str) -> None:
+        self.findings.add(
+            name, f"{name} is no object of ours", "see who put it there; nothing reads it"
+        )
+
+    def _weight(self, listed: Listed) -> int:
+        return listed.size if self._read_data else 1
+
+    def _tell(self, listed: Listed) -> None:
+        self._done += self._weight(listed)
+        self._on_progress(self._done, self._total)
+
+    def _reap(self, queued: dict[Future[None], Listed]) -> None:
+        done, _ = wait(queued, return_when=FIRST_COMPLETED)
+        for future in done:
+            listed = queued.pop(future)
+            future.result()
+            self._tell(listed)

@@ -1,0 +1,80 @@
+"""Whether the snapshots of a vault are all there, each its writer's, each after the one before."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from agent.crypto.box import IndexKey
+from agent.crypto.signing import VerifyKey
+from agent.errors import ChainBroken
+from agent.model.ids import HostId, VaultId
+from agent.model.snapshot import FIRST_SEQUENCE, NO_PREVIOUS
+from agent.repository import layout
+from agent.repository.chain import check_signature, decode_snapshot
+from agent.repository.fetch import get_bounded
+from agent.repository.findings import Findings
+from agent.store.base import Store
+
+MAX_MISSING = 100  # of one gap that are named one by one
+
+Roots = dict[bytes, str]
+"""A snapshot's root → the name of the first snapshot that has it."""
+
+
+def check_chains(
+    store: Store,
+    vault: VaultId,
+    sequences: Mapping[HostId, Sequence[int]],
+    writers: Mapping[HostId, VerifyKey],
+    key: IndexKey | None,
+    findings: Findings,
+) -> Roots:
+    """Check every snapshot of a vault; with its index key links too.  Return the roots found."""
+    roots: Roots = {}
+    for host in sorted(sequences):
+        chain = _Chain(store, vault, host, writers.get(host), key)
+        for missing in chain.missing(sorted(sequences[host])):
+            findings.add(missing, f"{missing} is missing from its chain")
+        for sequence in sorted(sequences[host]):
+            findings.count("snapshots")
+            name = layout.snapshot(vault, host, sequence)
+            findings.guard(name, partial(chain.check, sequence, roots))
+    return roots
+
+
+@dataclass(slots=True)
+class _Chain:
+    """The snapshots of one writer, looked at in order."""
+
+    store: Store
+    vault: VaultId
+    host: HostId
+    verify: VerifyKey | None
+    key: IndexKey | None
+    last_sequence: int = FIRST_SEQUENCE - 1
+    last_id: bytes = NO_PREVIOUS
+
+    def missing(self, present: Sequence[int]) -> Iterator[str]:
+        """Yield the names of snapshots that should be between those that are."""
+        expected = FIRST_SEQUENCE
+        for sequence in present:
+            for gone in range(expected, min(sequence, expected + MAX_MISSING)):
+                yield layout.snapshot(self.vault, self.host, gone)
+            expected = sequence + 1
+
+    def check(self, sequence: int, roots: Roots) -> None:
+        """Raise what is wrong with one snapshot."""
+        name = layout.snapshot(self.vault, self.host, sequence)
+        if self.verify is None:
+            raise ChainBroken(f"{name} is by a writer that is not enrolled, or no longer readably")
+        data = get_bounded(self.store, name)
+        if self.key is None:
+            check_signature(data, self.verify, self.vault, self.host, sequence)
+            return
+        info = decode_snapshot(data, self.key, self.verify, self.vault, self.host, sequence)
+        follows = sequence != self.last_sequence + 1 or info.snapshot.previous == self.last_id
+        self.last_sequence, self.last_id = sequence, info.id
+        if info.snapshot.root:
+            roots.setdefault(info.snapshot.root, name)
+        if not follows:
+            raise ChainBroken(f"{name} does not follow the snapshot before it")
