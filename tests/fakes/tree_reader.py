@@ -172,6 +172,7 @@ class TreeReaderFake:
             size=status.st_size,
             content=content,
             depth=depth,
+            digest=_digest(path) if kind is Kind.FILE else b"",
             target=os.readlink(path) if kind is Kind.SYMLINK else b"",
             device=status.st_rdev,
             xattrs=tuple(
@@ -200,3 +201,8 @@ def _parts(path: bytes, size: int) -> Iterator[bytes | int]:
             while at < hole_at:
                 yield os.pread(file.fileno(), min(CHUNK_BYTES, hole_at - at), at)
                 at = min(at + CHUNK_BYTES, hole_at)
+
+
+def _digest(path: bytes) -> bytes:
+    with open(path, "rb") as file:
+        return object_name(file.read())
