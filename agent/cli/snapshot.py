@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import click
+import trio
 
 from agent.agentd import snapshot_once
 from agent.backup.pipeline import Counts
-from agent.backup.service import progress, snapshot_taken
+from agent.backup.service import progress
 from agent.cli.output import console, json_option, number, print_json, progress_bar, size
 from agent.cli.place import ask_agent, client, config_dir_option
+from agent.config import AgentConfig, load
 from agent.control.messages import SnapshotsTaken, SnapshotTaken, TakeSnapshot
-from agent.errors import NotFound, ServiceNotRunning
+from agent.errors import ServiceNotRunning
 
 
 @click.command()
@@ -31,22 +33,19 @@ def snapshot(vault: str, full: bool, as_json: bool, config_dir: Path) -> int:
 
 def _taken(config_dir: Path, vault: str, full: bool) -> tuple[SnapshotTaken, ...]:
     with progress_bar() as show:
+        request = TakeSnapshot(vault, full)
         try:
-            request = TakeSnapshot(vault, full)
             return ask_agent(config_dir, request, SnapshotsTaken, show).taken
         except ServiceNotRunning:
             if not client(config_dir).agent_socket:
                 raise
 
-        def told(name: str, counts: Counts) -> None:
-            show(progress(name, counts))
+        def told(counts: Counts) -> None:
+            show(progress(vault or "all vaults", counts))
 
-        # without a daemon nobody knows what changed meanwhile: every run looks at everything
-        config = config_dir / "agent.toml"
-        outcomes = snapshot_once(config, vault, full=True, on_progress=told)
-    if not outcomes:
-        raise NotFound(f"this agent has no vault {vault!r}")
-    return tuple(snapshot_taken(name, outcome) for name, outcome in outcomes)
+        # without a daemon nobody knows what changed meanwhile: the run looks at everything
+        config = load(config_dir / "agent.toml", AgentConfig)
+        return trio.run(snapshot_once, config, request, told).taken
 
 
 def _show(one: SnapshotTaken) -> None:
