@@ -34,7 +34,7 @@ from agent.crypto.naming import IdKey
 from agent.errors import SessionExpired, VitrineError
 from agent.model.snapshot import SnapshotInfo
 from agent.repository.frames import FrameReader
-from agent.repository.index import Index, IndexFile
+from agent.repository.index import Index
 from agent.repository.reader import VaultReader
 from agent.restore import choose
 from agent.restore.plan import select
@@ -141,8 +141,7 @@ class _Restore:
         grant = self._grant
         store = LocalStore(Path(grant.repository))
         frames = FrameReader(store, grant.vault, self._line, cache_bytes=grant.cache_bytes)
-        index = Index([_mapped(one) for one in self._lent])
-        reader = VaultReader(frames, index, IdKey(grant.id_key))
+        reader = VaultReader(frames, Index.lent(self._lent), IdKey(grant.id_key))
         return restore(
             select(reader, self._root(), grant.paths),
             reader,
@@ -166,13 +165,6 @@ class _Restore:
     def _tell(self, done_bytes: int, total_bytes: int, done_files: int) -> None:
         message = WorkerProgress(done_bytes, total_bytes, done_files)
         trio.from_thread.run(self._line.tell, message, trio_token=self._token)
-
-
-def _mapped(lent: LentIndex) -> IndexFile:
-    try:
-        return IndexFile.map(lent.descriptor, lent.name)
-    finally:
-        os.close(lent.descriptor)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -20,13 +20,13 @@ import trio
 
 from agent.clock import SystemClock
 from agent.control.daemon import harden
-from agent.control.messages import WorkerGrant
 from agent.control.server import failure
 from agent.control.wire import BlockingConnection, Connection
+from agent.control.worker import receive_grant
 from agent.crypto.naming import IdKey
-from agent.errors import ProtocolError, VitrineError
+from agent.errors import VitrineError
 from agent.repository.frames import FrameReader
-from agent.repository.index import Index, IndexFile
+from agent.repository.index import Index
 from agent.repository.reader import VaultReader
 from agent.store.local import LocalStore
 from fsdriver.gatekeeper import Gatekeeper
@@ -35,7 +35,6 @@ from fsdriver.session import PAGES_SHARE, serve_session
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # mallopt(3)
 _ARENAS = 2
 _MMAP_FROM_BYTES = 256 * 1024  # fixed: glibc otherwise raises it to the largest block freed
-_HEX_ID = 64
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 async def _serve(options: argparse.Namespace) -> None:
     gate = socket.socket(fileno=options.gate_fd)
-    grant, index = _receive_grant(BlockingConnection(gate))
+    grant, lent = receive_grant(BlockingConnection(gate))
+    index = Index.lent(lent)
     connection = Connection.over(gate)
     clock = SystemClock()
     gatekeeper = Gatekeeper(connection, clock)
@@ -78,23 +78,6 @@ async def _serve(options: argparse.Namespace) -> None:
     except VitrineError as error:
         await connection.send(failure(error))  # the gate tells who waits for the mount
         raise
-
-
-def _receive_grant(connection: BlockingConnection) -> tuple[WorkerGrant, Index]:
-    """Return what the gate grants and the index it lends, mapped."""
-    grant = connection.receive()
-    if not isinstance(grant, WorkerGrant):
-        raise ProtocolError("the first message was no grant")
-    return grant, Index([_mapped(fd) for fd in connection.receive_fds(grant.index_files)])
-
-
-def _mapped(descriptor: int) -> IndexFile:
-    """Return an index file by descriptor; its file is named by the object's id."""
-    name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))[:_HEX_ID]
-    try:
-        return IndexFile.map(descriptor, name)
-    finally:
-        os.close(descriptor)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -14,9 +14,10 @@ import pyfuse3
 import trio
 
 from agent.clock import Clock
+from agent.control.worker import SHUT
 from agent.errors import MountFailed
 from fsdriver.ahead import ReadAhead
-from fsdriver.gatekeeper import SHUT, Gatekeeper
+from fsdriver.gatekeeper import Gatekeeper
 from fsdriver.lock import drop_names, invalidate
 from fsdriver.operations import VitrineOperations
 

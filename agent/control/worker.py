@@ -4,8 +4,8 @@ One question is outstanding at a time and answers come in order, for the gate an
 The gate's end is the session's end.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
@@ -15,11 +15,11 @@ from agent.control.wire import BlockingConnection, Connection
 from agent.errors import ProtocolError, SessionExpired
 from agent.model.ids import PackId
 
+SHUT = "the gate asked"
 _HEX_ID = 64
 
 
-@dataclass(frozen=True, slots=True)
-class LentIndex:
+class LentIndex(NamedTuple):
     """An index file of the gate's, by descriptor, and the object's id in hexadecimal."""
 
     descriptor: int
@@ -57,7 +57,7 @@ class GateLine:
                     case None:
                         return "the gate hung up"
                     case Shut():
-                        return "the gate asked"
+                        return SHUT
                     case PackKey() | Failed():
                         await self._answers_in.send(message)
                     case _:

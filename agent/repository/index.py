@@ -204,6 +204,20 @@ class Index:
         """Take the files; those that another one supersedes should be left out."""
         self._files = sorted(files, key=lambda file: -file.chunk_count)
 
+    @classmethod
+    def lent(cls, files: Iterable[tuple[int, str]]) -> "Index":
+        """Return the index in files that another process lent, by descriptor and object id.
+
+        The descriptors are closed.
+        """
+        mapped = []
+        for descriptor, name in files:
+            try:
+                mapped.append(IndexFile.map(descriptor, name))
+            finally:
+                os.close(descriptor)
+        return cls(mapped)
+
     @property
     def files(self) -> tuple[IndexFile, ...]:
         """The files, largest first."""
