@@ -4,6 +4,7 @@ For a demo, for tests, and for a single machine without systemd.  One Ctrl-C end
 first, which shuts every session while the launcher can still unmount.
 """
 
+import os
 import signal
 import socket
 import subprocess
@@ -28,8 +29,16 @@ _END_ORDER = ("gate", "agent", "launcher")
 
 
 class _Child(NamedTuple):
+    """A service that runs, and the descriptor that is readable once it has ended."""
+
     service: str
-    process: trio.Process
+    process: subprocess.Popen[bytes]
+    pidfd: int
+
+    async def ended(self) -> int:
+        """Wait for its end; return its status."""
+        await trio.lowlevel.wait_readable(self.pidfd)
+        return self.process.wait()
 
 
 @click.command()
@@ -51,7 +60,7 @@ async def _run(config_dir: Path, services: list[str]) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         try:
             for service in services:
-                children.append(_Child(service, await _started(config_dir, service)))
+                children.append(start(config_dir, service))
                 await _listening(config_dir, children[-1])
             console.print(f"Vitrine is up: {', '.join(services)}.  Ctrl-C ends it.")
             await _until_signal_or_death(signals, children)
@@ -60,17 +69,21 @@ async def _run(config_dir: Path, services: list[str]) -> None:
                 await _end(children)
 
 
-async def _started(config_dir: Path, service: str) -> trio.Process:
-    """Start a service that dies with this process, even if this process is killed."""
+def start(config_dir: Path, service: str) -> _Child:
+    """Start a service that dies with this process, even if this process is killed.
+
+    Not through trio: it starts processes from a thread that it lets go after ten idle seconds,
+    and a parent's death is, to prctl(2), that of the thread that started the child.
+    """
     with_us = ("setpriv", "--pdeathsig", "TERM")
     command = (sys.executable, "-m", "agent.cli", service)
     arguments = ("--config", str(config_dir / f"{service}.toml"))
-    process: trio.Process = await trio.lowlevel.open_process(
+    process = subprocess.Popen(
         [*with_us, *command, *arguments],
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us: the order of ending matters
     )
-    return process
+    return _Child(service, process, os.pidfd_open(process.pid))
 
 
 async def _listening(config_dir: Path, child: _Child) -> None:
@@ -102,7 +115,7 @@ async def _until_signal_or_death(signals: AsyncIterator[int], children: list[_Ch
     async with trio.open_nursery() as nursery:
 
         async def watch(child: _Child) -> None:
-            status = await child.process.wait()
+            status = await child.ended()
             raise ServiceNotRunning(
                 f"the {child.service} ended with status {status}", hint="what it said is above"
             )
@@ -115,14 +128,16 @@ async def _until_signal_or_death(signals: AsyncIterator[int], children: list[_Ch
 
 
 async def _end(children: list[_Child]) -> None:
-    by_service = {child.service: child.process for child in children}
+    by_service = {child.service: child for child in children}
     for service in _END_ORDER:
-        process = by_service.get(service)
-        if process is None or process.poll() is not None:
+        child = by_service.get(service)
+        if child is None:
             continue
-        process.terminate()
-        with trio.move_on_after(_PATIENCE_S):
-            await process.wait()
-        if process.poll() is None:
-            process.kill()
-            await process.wait()
+        if child.process.poll() is None:
+            child.process.terminate()
+            with trio.move_on_after(_PATIENCE_S):
+                await child.ended()
+        if child.process.poll() is None:
+            child.process.kill()
+            await child.ended()
+        os.close(child.pidfd)
