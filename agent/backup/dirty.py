@@ -24,7 +24,7 @@ class DirtySet:
 
     def __init__(self) -> None:
         """Start with nothing dirty."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._everything = False
         self._names: dict[bytes, set[bytes] | None] = {}
         self._new: set[bytes] = set()
@@ -51,8 +51,8 @@ class DirtySet:
         What was put into it before it was watched made no event; the first look may have come
         before that too, the second cannot.
         """
-        self.add(path)
         with self._lock:
+            self.add(path)
             if len(self._new) < MAX_DIRECTORIES:
                 self._new.add(path)
             else:

@@ -122,18 +122,21 @@ class VaultProtection:
     async def _next(self) -> None:
         """Wait for the next thing to do, and do it."""
         now = trio.current_time()
-        due = self._settle.due()
-        wake_at = min(self._next_scan, self._retry_at, now + CHECK_SECONDS, due or math.inf)
+        wake_at = min(self._next_scan, self._retry_at, now + CHECK_SECONDS, self._due())
         with trio.move_on_at(wake_at):
             await self._changed.wait()
         self._changed = trio.Event()
         await self._rearm()
         now = trio.current_time()
-        due = self._settle.due()
         if now >= self._next_scan:
             await self._try(Trigger.SCHEDULE, full=True)
-        elif now >= self._retry_at or (due is not None and now >= due and not self._failure):
+        elif now >= min(self._retry_at, self._due()):
             await self._try(Trigger.CHANGE, full=False)
+
+    def _due(self) -> float:
+        """Return when changes have settled; after a failure the retry counts, not they."""
+        due = self._settle.due()
+        return math.inf if due is None or self._failure else due
 
     async def _try(self, trigger: Trigger, *, full: bool) -> None:
         """Run; on failure, say so and try again later."""
@@ -141,7 +144,6 @@ class VaultProtection:
             await self._run(trigger, full=full, on_progress=lambda _: None)
         except VitrineError as error:
             log.error("no snapshot of vault %s: %s", self.name, error.message)
-            await trio.to_thread.run_sync(self._on_failure, error)
 
     async def _run(
         self, trigger: Trigger, *, full: bool, on_progress: Callable[[Counts], None]
@@ -157,6 +159,7 @@ class VaultProtection:
             except VitrineError as error:
                 self._failure = error.message
                 self._retry_at = trio.current_time() + RETRY_SECONDS
+                await trio.to_thread.run_sync(self._on_failure, error)
                 raise
             finally:
                 self._is_running = False

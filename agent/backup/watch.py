@@ -72,6 +72,7 @@ class SourceWatch:
         self.dirty = DirtySet()
         self.problem = ""
         self._path = path
+        self._prefix = path.rstrip(b"/") + b"/"
         self._on_change = on_change
         self._observer: _Observer | None = None
         self._identity: Identity | None = None
@@ -117,8 +118,8 @@ class SourceWatch:
         """Take note of an event about the absolute `path`."""
         if path == self._path:
             self.dirty.add(b"")
-        elif path.startswith(self._path + b"/"):
-            below = path[len(self._path) + 1 :]
+        elif path.startswith(self._prefix):
+            below = path[len(self._prefix) :]
             if is_new_directory:
                 self.dirty.add_new(below)
             else:
