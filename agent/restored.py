@@ -33,10 +33,10 @@ from agent.control.worker import GateLine, LentIndex, receive_grant
 from agent.crypto.naming import IdKey
 from agent.errors import SessionExpired, VitrineError
 from agent.model.snapshot import SnapshotInfo
+from agent.repository import choose
 from agent.repository.frames import FrameReader
 from agent.repository.index import Index
 from agent.repository.reader import VaultReader
-from agent.restore import choose
 from agent.restore.plan import select
 from agent.restore.run import restore
 from agent.restore.tally import Outcome

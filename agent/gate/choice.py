@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from agent.errors import NameAmbiguous, NoSuchSnapshot
+from agent.errors import NoSuchSnapshot
 from agent.gate.times import Instant, Prefix, When
-from agent.model.ids import SHORT_HEX
+from agent.repository.choose import Named, by_prefix
 
 _SEE = "see `vitrine snapshots`"
 
@@ -33,20 +33,10 @@ def choose(when: When, snapshots: Sequence[Snapshot]) -> Snapshot:
     Raises NoSuchSnapshot, and NameAmbiguous with the names that a prefix fits.
     """
     if isinstance(when, Prefix):
-        return _by_prefix(when.digits, snapshots)
+        return by_prefix(snapshots, when.digits, lambda one: Named(one.id, one.taken_ns))
     if isinstance(when, Instant):
         snapshots = [one for one in snapshots if one.taken_ns <= when.time_ns]
     if not snapshots:
         reason = "there is no snapshot that old" if isinstance(when, Instant) else "no snapshot yet"
         raise NoSuchSnapshot(reason, hint=_SEE)
     return snapshots[-1]
-
-
-def _by_prefix(digits: str, snapshots: Sequence[Snapshot]) -> Snapshot:
-    fitting = [one for one in snapshots if one.id.startswith(digits)]
-    if not fitting:
-        raise NoSuchSnapshot(f"no snapshot starts with {digits!r}", hint=_SEE)
-    if len(fitting) > 1:
-        names = ", ".join(one.id[:SHORT_HEX] for one in fitting)
-        raise NameAmbiguous(f"{digits!r} fits several snapshots: {names}", hint="give more digits")
-    return fitting[0]

@@ -15,14 +15,13 @@ from agent.crypto.secrets import VaultSecrets
 from agent.errors import ChainBroken, RepositoryError
 from agent.model.ids import VaultId
 from agent.model.snapshot import SnapshotInfo
-from agent.repository import layout, vaults
+from agent.repository import choose, layout, vaults
 from agent.repository.chain import Chains
 from agent.repository.frames import FrameReader
 from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
 from agent.repository.reader import VaultReader
 from agent.repository.rebuild import rebuild_index
-from agent.restore import choose
 from agent.restore.plan import select
 from agent.restore.run import Progress, restore
 from agent.restore.tally import Outcome
@@ -75,7 +74,7 @@ class Recovery:
         secrets = vaults.secrets_by_passphrase(self.store, wanted.vault, passphrase)
         known = self._snapshots(secrets, explicit=bool(wanted.snapshot))
         if wanted.snapshot:
-            chosen = choose.by_prefix(known, wanted.snapshot)
+            chosen = choose.by_prefix(known, wanted.snapshot, choose.name_of)
         else:
             chosen = choose.newest(known)
         damaged: list[str] = []

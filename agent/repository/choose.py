@@ -1,13 +1,24 @@
 """Which snapshot is meant: the newest, or the one whose id begins like this."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from agent.clock import utc
 from agent.errors import NameAmbiguous, NoSuchSnapshot
 from agent.model.snapshot import SnapshotInfo
 
 MIN_PREFIX = 4
+_SEE = "`vitrine snapshots` lists them"
 _HEX = frozenset("0123456789abcdef")
+
+Snapshot = TypeVar("Snapshot")
+
+
+class Named(NamedTuple):
+    """What a snapshot goes by: its id in hexadecimal, and when it was taken."""
+
+    id: str
+    taken_ns: int
 
 
 def newest(snapshots: Sequence[SnapshotInfo]) -> SnapshotInfo:
@@ -17,30 +28,37 @@ def newest(snapshots: Sequence[SnapshotInfo]) -> SnapshotInfo:
     return max(snapshots, key=lambda info: (info.snapshot.taken_ns, info.snapshot.sequence))
 
 
-def by_prefix(snapshots: Sequence[SnapshotInfo], prefix: str) -> SnapshotInfo:
-    """Return the snapshot whose id begins with `prefix`; raise NoSuchSnapshot or NameAmbiguous."""
+def by_prefix(
+    snapshots: Sequence[Snapshot], prefix: str, named: Callable[[Snapshot], Named]
+) -> Snapshot:
+    """Return the snapshot whose id begins with `prefix`; `named` says what each goes by.
+
+    Raises NoSuchSnapshot, or NameAmbiguous with ids and times of those it fits.
+    """
     wanted = prefix.lower()
     if len(wanted) < MIN_PREFIX or not set(wanted) <= _HEX:
         raise NoSuchSnapshot(
-            f"a snapshot is named by at least {MIN_PREFIX} hexadecimal digits of its id",
-            hint="`vitrine snapshots` lists them",
+            f"a snapshot is named by at least {MIN_PREFIX} hexadecimal digits of its id", hint=_SEE
         )
-    found = [info for info in snapshots if info.id.hex().startswith(wanted)]
+    found = [one for one in snapshots if named(one).id.startswith(wanted)]
     if not found:
-        raise NoSuchSnapshot(
-            f"no snapshot's id begins with {wanted}", hint="`vitrine snapshots` lists them"
-        )
+        raise NoSuchSnapshot(f"no snapshot's id begins with {wanted}", hint=_SEE)
     if len(found) > 1:
+        lines = "; ".join(_line(named(one)) for one in found)
         raise NameAmbiguous(
-            f"{wanted} fits {len(found)} snapshots: {'; '.join(map(_line, found))}",
-            hint="give more digits",
+            f"{wanted} fits {len(found)} snapshots: {lines}", hint="give more digits"
         )
     return found[0]
 
 
-def _line(info: SnapshotInfo) -> str:
+def name_of(info: SnapshotInfo) -> Named:
+    """Return what a verified snapshot goes by."""
+    return Named(info.id.hex(), info.snapshot.taken_ns)
+
+
+def _line(name: Named) -> str:
     # 16 digits: two ids that share as many as people type still differ here
-    return f"{info.id.hex()[:16]} of {utc(info.snapshot.taken_ns):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{name.id[:16]} of {utc(name.taken_ns):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def others(snapshots: Sequence[SnapshotInfo], chosen: SnapshotInfo) -> tuple[SnapshotInfo, ...]:
