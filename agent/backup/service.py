@@ -8,16 +8,15 @@ from functools import partial
 from agent.backup.pipeline import Counts
 from agent.backup.protect import VaultProtection
 from agent.backup.run import Outcome
-from agent.control.messages import (
+from agent.control.agent_messages import (
     AgentStatus,
     AskAgentStatus,
-    Message,
-    Progress,
     SnapshotsTaken,
     SnapshotTaken,
     SourceStatus,
     TakeSnapshot,
 )
+from agent.control.messages import Message, Progress
 from agent.control.server import Reply, progress_to
 from agent.control.wire import Peer
 from agent.errors import NotFound, ProtocolError

@@ -79,8 +79,12 @@ class SourceWatch:
 
     @property
     def is_current(self) -> bool:
-        """Tell whether what lies at the source's path is still what was there at the start."""
-        return self._identity == identity(self._path)
+        """Tell whether what lies at the source's path is still what is watched, and by whom.
+
+        A thread of watchdog's that met what it did not expect has ended: then it is not.
+        """
+        works = self._observer is None or self._observer.works
+        return works and self._identity == identity(self._path)
 
     def start(self) -> None:
         """Watch the source as it is now, all of it; blocks while watches are added.
@@ -173,6 +177,23 @@ class _Inotify(InotifyFD):
                 self._told.ran_out()
             raise
 
+    def _add_callback(
+        self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId
+    ) -> WatchDescriptor:
+        """Do as watchdog does, but not warn, with a path, of a directory that is watched already.
+
+        That is what a new directory is when it is found by its event and by a walk.
+        """
+        watch = self._get_or_create_watch(path, mask)
+        watch.callbacks[id_] = callback
+        return watch.wd
+
+    def _remove_callback(self, wd: WatchDescriptor, id_: CallbackId) -> None:
+        """Remove what is there; watchdog would warn, with a path, of what is not."""
+        watch = self._watch_for_wd.get(wd)
+        if watch is not None and id_ in watch.callbacks:
+            super()._remove_callback(wd, id_)
+
     def handle_event(self, event: InotifyEvent) -> None:
         super().handle_event(event)
         if event.is_queue_overflow:
@@ -186,6 +207,12 @@ class _Observer(BaseObserver):
         self._inotify = _Inotify(watch)
         self._inotify.start()
         super().__init__(InotifyEmitter, inotify_fd=self._inotify)
+
+    @property
+    def works(self) -> bool:
+        """Tell whether all threads are alive."""
+        threads = (self, self._inotify, *self.emitters)
+        return all(thread.is_alive() for thread in threads)
 
     def on_thread_stop(self) -> None:
         super().on_thread_stop()

@@ -42,6 +42,8 @@ class Watched:
             self.gather(self.watch.dirty.take())
             if done():
                 return
+            if self.watch.dirty.has_more:
+                continue
             assert self._changed.wait(PATIENCE_SECONDS), f"no further event; so far {self.names}"
 
     def gather(self, taken: Taken) -> None:
@@ -205,6 +207,15 @@ def test_a_missing_source_is_waited_for(tmp_path: Path) -> None:
     assert current == [True, False]
     assert watch.problem == ""
     watch.stop()
+
+
+def test_a_watch_whose_thread_has_died_is_not_trusted(watched: Watched) -> None:
+    """Events that nobody reads are missed: the source is watched anew."""
+    observer = watched.watch._observer
+    assert observer is not None
+    observer._inotify.stop()
+    observer._inotify.join()
+    assert not watched.watch.is_current
 
 
 def test_watchdog_logs_nothing_for_its_lines_hold_paths() -> None:
