@@ -106,7 +106,7 @@ class Broker:
         self._changed = trio.Event()
 
     async def record(
-        self, event: Event, outcome: Outcome, actor: str, target: str, **details: Detail
+        self, event: Event, outcome: Outcome, actor: str, target: str, /, **details: Detail
     ) -> None:
         """Put one record on the chain, synced; raise AuditUnavailable where that fails."""
         append = partial(self._audit.append, event, outcome, actor=actor, target=target)
