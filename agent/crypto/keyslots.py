@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from agent.crypto.box import BoxKey
 from agent.crypto.naming import derive, object_name
 from agent.crypto.secrets import VaultSecrets
+from agent.crypto.turn import ARGON2_TURN
 from agent.errors import ObjectDamaged, RepositoryTooNew, WrongKey
 from agent.model.decoding import UNDECODABLE
 from agent.model.ids import SlotId, VaultId
@@ -144,7 +145,8 @@ def _passphrase_key(passphrase: str, salt: bytes, cost: PassphraseCost) -> BoxKe
     # surrogatepass: a passphrase that is not Unicode is a wrong or a strange one, never a crash
     normal = unicodedata.normalize("NFKC", passphrase).encode("utf-8", "surrogatepass")
     try:
-        return BoxKey(kdf.derive(normal))
+        with ARGON2_TURN:
+            return BoxKey(kdf.derive(normal))
     except MemoryError:
         raise WrongKey(
             f"the passphrase cannot be tried: its keyslot takes {cost.memory_kib} KiB of memory",

@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from agent.crypto.keyslots import PassphraseCost
+from agent.crypto.turn import ARGON2_TURN
 from agent.errors import ConfigInvalid
 
 LOGIN_COST = PassphraseCost(64 * 1024, 3, 4)  # RFC 9106 section 4, second choice: 0.1 to 0.2 s
@@ -39,10 +40,10 @@ class PasswordHasher:
 
     def verifies(self, password: str, verifier: str | None) -> bool:
         """Tell whether `verifier` was made of `password`; None, nobody's, is never, as slowly."""
+        given = _normalised(password[: MAX_CHARACTERS + 1])
         try:
-            Argon2id.verify_phc_encoded(
-                _normalised(password[: MAX_CHARACTERS + 1]), verifier or self._nobody
-            )
+            with ARGON2_TURN:
+                Argon2id.verify_phc_encoded(given, verifier or self._nobody)
         except (InvalidKey, ValueError):  # ValueError: a verifier that was cut short
             return False
         return verifier is not None
@@ -55,7 +56,8 @@ class PasswordHasher:
             lanes=self._cost.lanes,
             memory_cost=self._cost.memory_kib,
         )
-        return kdf.derive_phc_encoded(material)
+        with ARGON2_TURN:
+            return kdf.derive_phc_encoded(material)
 
 
 def _normalised(password: str) -> bytes:

@@ -1,5 +1,7 @@
 """Passwords: stored as verifiers, checked as people type them, refused when too short."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from agent.crypto.keyslots import PassphraseCost
@@ -76,3 +78,12 @@ def test_longest_password_counts_to_its_last_character(hasher: PasswordHasher) -
 def test_broken_text_is_a_wrong_password_and_no_crash(hasher: PasswordHasher) -> None:
     """A lone surrogate, as a terminal with another encoding sends it, is just wrong."""
     assert not hasher.verifies("\udcff" * 9, hasher.verifier("\udcfe" * 9))
+
+
+def test_two_people_may_come_at_the_same_moment() -> None:
+    """Several lanes at once in several threads: OpenSSL alone would wait for ever."""
+    hasher = PasswordHasher(PassphraseCost(1024, 8, 4))
+    verifier = hasher.verifier("long enough")
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(hasher.verifies, "long enough", verifier) for _ in range(40)]
+    assert all(answer.result() for answer in asked)
