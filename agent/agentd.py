@@ -21,8 +21,8 @@ from agent.backup.sources import Source
 from agent.backup.state import ACTOR, AgentState
 from agent.clock import SystemClock
 from agent.config import AgentConfig, AgentVaultConfig, load
+from agent.control.agent_messages import SnapshotsTaken, TakeSnapshot
 from agent.control.daemon import Notifier, harden, listener_at, log_plainly, until_signal
-from agent.control.messages import SnapshotsTaken, TakeSnapshot
 from agent.control.server import serve
 from agent.crypto.keyfiles import load_keys
 from agent.crypto.secrets import WriterKeys

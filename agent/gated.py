@@ -3,7 +3,6 @@
 import logging
 import platform
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -87,9 +86,9 @@ class _Gate:
                 table, self._audit, self._clock, limits, nursery,
                 config.launcher_socket, config.repository,
             )  # fmt: skip
-            requests = self._requests(broker)
+            viewing, requests = self._requests(broker)
             await broker.record(Event.SERVICE_STARTED, Outcome.SUCCESS, ACTOR, "")
-            self.policy.on_change(partial(broker.end_all, "the policy changed"))
+            self.policy.on_change(viewing.end_what_is_not_allowed)
             nursery.start_soon(broker.keep_limits)
             nursery.start_soon(self._notifier.keep_alive, self._audit_works)
             try:
@@ -104,7 +103,7 @@ class _Gate:
                     await broker.record(Event.SERVICE_STOPPED, Outcome.SUCCESS, ACTOR, "")
                 nursery.cancel_scope.cancel()
 
-    def _requests(self, broker: Broker) -> Requests:
+    def _requests(self, broker: Broker) -> tuple[Viewing, Requests]:
         admission = Admission(
             self._users, self._factors, self.policy.current, broker.record, self._clock,
             platform.node(),
@@ -115,7 +114,8 @@ class _Gate:
             admission, broker, self._vaults, self._state.audit, self._state.signer.verify_key(),
             self._config.repository,
         )  # fmt: skip
-        return Requests(viewing.handlers(), people.handlers(), oversight.handlers())
+        handled = Requests(viewing.handlers(), people.handlers(), oversight.handlers())
+        return viewing, handled
 
     async def _audit_works(self) -> None:
         """Let the watchdog bark where the audit's disk hangs: without it nothing is released."""

@@ -20,8 +20,8 @@ import trio
 
 from agent.clock import SystemClock
 from agent.control.daemon import harden, log_plainly
-from agent.control.messages import (
-    Failed,
+from agent.control.messages import Failed
+from agent.control.session_messages import (
     Sealed,
     WorkerGrant,
     WorkerProgress,

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from agent.clock import Clock
-from agent.control.messages import WorkerGrant
+from agent.control.session_messages import WorkerGrant
 from agent.crypto.naming import IdKey
 from agent.model.snapshot import SnapshotInfo
 from fsdriver.ahead import ReadAhead

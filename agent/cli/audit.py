@@ -7,7 +7,7 @@ import msgspec
 
 from agent.cli.output import console, json_option, number, print_json, table
 from agent.cli.place import ask_gate, config_dir_option
-from agent.control.messages import AskAudit, AuditPage
+from agent.control.gate_messages import AskAudit, AuditPage
 
 
 @click.group()

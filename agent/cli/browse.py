@@ -21,7 +21,7 @@ from agent.cli.mounted import (
 )
 from agent.cli.output import console, json_option, print_json, size, table, when
 from agent.cli.place import config_dir_option
-from agent.control.messages import SnapshotLine
+from agent.control.gate_messages import SnapshotLine
 from agent.errors import NotFound
 from agent.model.ids import SHORT_HEX
 

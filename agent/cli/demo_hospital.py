@@ -22,7 +22,7 @@ import trio
 from agent.cli import audit, browse, place, snapshots, unlock, users
 from agent.cli.people import Said, as_user, become, vitrine_as
 from agent.clock import SystemClock
-from agent.control.messages import SnapshotLine, Snapshots, Unlocked, UserAdded
+from agent.control.gate_messages import SnapshotLine, Snapshots, Unlocked, UserAdded
 from agent.crypto.naming import object_name
 from agent.crypto.totp import STEP_S, Token
 from agent.errors import VitrineError

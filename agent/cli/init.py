@@ -21,7 +21,7 @@ from agent.cli.place import config_dir_option, first_line
 from agent.cli.users import new_password, show_enrolment, uid_of
 from agent.clock import SystemClock
 from agent.config import AgentConfig, SourceConfig
-from agent.control.messages import UserAdded
+from agent.control.gate_messages import UserAdded
 from agent.errors import ConfigInvalid
 from agent.gate.administration import user_added
 from agent.gate.roles import Role

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from agent.cli.place import ask_gate
 from agent.clock import SystemClock
-from agent.control.messages import AskSessions, AskSnapshots, Sessions, SnapshotLine, Snapshots
+from agent.control.gate_messages import AskSessions, AskSnapshots, Sessions, SnapshotLine, Snapshots
 from agent.errors import SessionExpired
 from agent.gate.choice import choose
 from agent.gate.times import parse_when

@@ -9,7 +9,8 @@ import click
 
 from agent.config import ClientConfig, load
 from agent.control.client import call
-from agent.control.messages import Factors, Message, Progress
+from agent.control.gate_messages import Factors
+from agent.control.messages import Message, Progress
 from agent.errors import ConfigInvalid, ProtocolError, ServiceNotRunning
 
 DEFAULT = Path("/etc/vitrine")

@@ -10,8 +10,9 @@ import click
 from agent.cli.output import console, json_option, number, print_json, progress_bar, size, when
 from agent.cli.place import ask_factors, ask_gate, config_dir_option, factor_options, first_line
 from agent.clock import SystemClock
-from agent.control import messages
-from agent.control.messages import Progress, Restored
+from agent.control import gate_messages
+from agent.control.gate_messages import Restored
+from agent.control.messages import Progress
 from agent.errors import ConfigInvalid, RestoreIncomplete
 from agent.restore.recover import Recovered, Recovery, Wanted
 from agent.store.local import LocalStore
@@ -42,7 +43,7 @@ def restore(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     Nothing that exists there is replaced, and nothing that you may not see is shown to you.
     """
-    request = messages.Restore(
+    request = gate_messages.Restore(
         vault,
         ask_factors(password_file, otp),
         str(target.absolute()),

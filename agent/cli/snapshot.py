@@ -11,7 +11,7 @@ from agent.backup.service import progress
 from agent.cli.output import console, json_option, number, print_json, progress_bar, size
 from agent.cli.place import ask_agent, client, config_dir_option
 from agent.config import AgentConfig, load
-from agent.control.messages import SnapshotsTaken, SnapshotTaken, TakeSnapshot
+from agent.control.agent_messages import SnapshotsTaken, SnapshotTaken, TakeSnapshot
 from agent.errors import ServiceNotRunning
 
 

@@ -6,7 +6,7 @@ import click
 
 from agent.cli.output import console, json_option, number, print_json, size, table, when
 from agent.cli.place import ask_gate, config_dir_option
-from agent.control.messages import AskSnapshots, Snapshots
+from agent.control.gate_messages import AskSnapshots, Snapshots
 from agent.model.ids import SHORT_HEX
 
 
@@ -37,3 +37,5 @@ def snapshots(vault: str, as_json: bool, config_dir: Path) -> None:
     ]
     columns = ("ID", "VAULT", "TAKEN", "FILES", "SIZE", "ADDED", "STATE")
     table(columns, rows, right="FILES SIZE ADDED")
+    if answer.older:
+        console.print(f"… and {number(answer.older)} older ones.")

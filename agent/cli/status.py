@@ -7,13 +7,8 @@ import click
 from agent.cli.output import ago, console, json_option, number, print_json, table
 from agent.cli.place import ask_agent, ask_gate, client, config_dir_option
 from agent.config import ClientConfig
-from agent.control.messages import (
-    AgentStatus,
-    AskAgentStatus,
-    AskGateStatus,
-    GateStatus,
-    SourceStatus,
-)
+from agent.control.agent_messages import AgentStatus, AskAgentStatus, SourceStatus
+from agent.control.gate_messages import AskGateStatus, GateStatus
 from agent.errors import VitrineError
 
 _STATE_STYLE = {"watching": "green", "failing": "bold red", "missing": "bold red"}

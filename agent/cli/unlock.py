@@ -6,7 +6,7 @@ import click
 
 from agent.cli.output import ago, clock_time, console, json_option, number, print_json, table, when
 from agent.cli.place import ask_factors, ask_gate, config_dir_option, factor_options
-from agent.control.messages import AskSessions, Lock, Locked, Sessions, Unlock, Unlocked
+from agent.control.gate_messages import AskSessions, Lock, Locked, Sessions, Unlock, Unlocked
 
 
 @click.command()

@@ -9,7 +9,8 @@ import segno
 
 from agent.cli.output import ago, console, json_option, print_json, table
 from agent.cli.place import ask_factors, ask_gate, config_dir_option, factor_options, first_line
-from agent.control.messages import AddUser, AskUsers, DisableUser, Done, UserAdded, Users
+from agent.control.gate_messages import AddUser, AskUsers, DisableUser, UserAdded, Users
+from agent.control.messages import Done
 from agent.errors import ConfigInvalid
 
 

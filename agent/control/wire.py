@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
+from agent.control import agent_messages, gate_messages, session_messages
 from agent.control.messages import Message
 from agent.errors import ProtocolError
 
@@ -23,6 +24,9 @@ _LENGTH = struct.Struct("<I")
 _CREDENTIALS = struct.Struct("3i")  # struct ucred, unix(7)
 _FDS_A_BATCH = 200  # SCM_MAX_FD is 253
 _FD_BYTE = b"\0"
+
+# what may be said is what these modules define: each is imported before the decoder is made
+_VOCABULARY = (agent_messages, gate_messages, session_messages)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(

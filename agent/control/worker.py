@@ -7,10 +7,12 @@ The gate's end is the session's end.
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import trio
 
 from agent.control.client import final
-from agent.control.messages import Failed, Message, PackKey, Shut, UnsealPack, WorkerGrant
+from agent.control.messages import Failed, Message
+from agent.control.session_messages import MoreSnapshots, PackKey, Shut, UnsealPack, WorkerGrant
 from agent.control.wire import BlockingConnection, Connection
 from agent.errors import ProtocolError, SessionExpired
 from agent.model.ids import PackId
@@ -31,6 +33,13 @@ def receive_grant(connection: BlockingConnection) -> tuple[WorkerGrant, list[Len
     grant = connection.receive()
     if not isinstance(grant, WorkerGrant):
         raise ProtocolError("the first message was no grant")
+    snapshots = list(grant.snapshots)
+    for _ in range(grant.more_snapshots):
+        more = connection.receive()
+        if not isinstance(more, MoreSnapshots):
+            raise ProtocolError("a grant was cut short")
+        snapshots += more.snapshots
+    grant = msgspec.structs.replace(grant, snapshots=tuple(snapshots), more_snapshots=0)
     lent = connection.receive_fds(grant.index_files)
     return grant, [LentIndex(descriptor, _object_id(descriptor)) for descriptor in lent]
 

@@ -7,16 +7,9 @@ from typing import Final
 import trio
 
 from agent.audit.records import Event, Outcome
-from agent.control.messages import (
-    AddUser,
-    AskUsers,
-    DisableUser,
-    Done,
-    Message,
-    UserAdded,
-    UserLine,
-)
-from agent.control.messages import Users as UsersAnswer
+from agent.control.gate_messages import AddUser, AskUsers, DisableUser, UserAdded, UserLine
+from agent.control.gate_messages import Users as UsersAnswer
+from agent.control.messages import Done, Message
 from agent.control.server import Reply
 from agent.control.wire import Peer
 from agent.gate.admission import Admission, Question, person

@@ -12,7 +12,7 @@ import trio
 
 from agent.audit.records import Detail, Event, Outcome
 from agent.clock import Clock, utc
-from agent.control.messages import Factors
+from agent.control.gate_messages import Factors
 from agent.control.wire import Peer
 from agent.errors import AccessDenied
 from agent.gate.factors import FactorCheck, Proven
@@ -24,7 +24,7 @@ class Record(Protocol):
     """Puts one record on the chain, synced."""
 
     def __call__(
-        self, event: Event, outcome: Outcome, actor: str, target: str, **details: Detail
+        self, event: Event, outcome: Outcome, actor: str, target: str, /, **details: Detail
     ) -> Awaitable[None]:
         """Return when it is durable; raise AuditUnavailable where it cannot be."""
         ...
@@ -67,6 +67,11 @@ class Admission:
         if user is None or user.disabled or user.locked:
             await self._refuse(f"uid {peer.uid}", "", why="unknown, disabled or locked")
         return user
+
+    async def everybody(self) -> tuple[User, ...]:
+        """Return all users who are neither disabled nor locked."""
+        known = await trio.to_thread.run_sync(self._users.all)
+        return tuple(user for user in known if not (user.disabled or user.locked))
 
     async def proven(self, peer: Peer, factors: Factors, action: Action) -> Proven:
         """Return who it is and what they have proven; both factors are looked at either way."""

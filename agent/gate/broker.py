@@ -9,22 +9,19 @@ nothing: what was begun is ended, and the record says that it failed.
 import os
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 
-import msgspec
 import trio
 
 from agent.audit.chain import AuditChain
 from agent.audit.records import Detail, Event, Outcome
 from agent.clock import Clock
-from agent.control.messages import (
+from agent.control.messages import Message, Progress
+from agent.control.session_messages import (
     EndSession,
-    Message,
-    Progress,
     SessionGone,
     Started,
     StartMount,
@@ -34,6 +31,7 @@ from agent.control.messages import (
 )
 from agent.control.wire import Connection
 from agent.errors import ProtocolError, RestoreIncomplete, SessionExpired, VitrineError
+from agent.gate.grants import grant_messages, opened_details
 from agent.gate.launching import LauncherLink
 from agent.gate.sessions import Session, SessionTable
 from agent.gate.vaults import GateVault
@@ -42,7 +40,6 @@ from agent.model.snapshot import SnapshotInfo
 
 SHUT_PATIENCE_S = 5.0  # refusing takes milliseconds; emptying the kernel's caches up to a second
 OPENED_RECORDED_S = 10.0  # how long opened files are counted before they go on record
-DIRECTORIES_A_RECORD = 30  # a record has at most 32 details
 SHORTEST_WAIT_S = 0.05
 
 
@@ -215,7 +212,8 @@ class Broker:
             raise ProtocolError("the launcher answered something else")
         descriptors = await trio.to_thread.run_sync(wish.vault.index_descriptors)
         grant = self._grant(live.session, wish, len(descriptors), paths)
-        self._nursery.start_soon(self._serve, live, grant, descriptors)
+        grant, more = grant_messages(grant, wish.snapshots)
+        self._nursery.start_soon(self._serve, live, [grant, *more], descriptors)
         await live.channel.ready()
         return started.path
 
@@ -230,7 +228,7 @@ class Broker:
             id_key=keys.id_key,
             action=session.action,
             repository=self._repository,
-            snapshots=tuple(msgspec.msgpack.encode(info) for info in wish.snapshots),
+            snapshots=(),
             newest_only_until_ns=wish.latest_ns,
             ends_ns=session.ends_ns,
             idle_s=session.idle_s,
@@ -239,7 +237,7 @@ class Broker:
             paths=paths,
         )
 
-    async def _serve(self, live: _Live, grant: WorkerGrant, descriptors: list[int]) -> None:
+    async def _serve(self, live: _Live, grant: Sequence[Message], descriptors: list[int]) -> None:
         """Talk with the worker for as long as it lives; its end is the session's end."""
         try:
             await live.channel.run(grant, descriptors)
@@ -287,8 +285,7 @@ class Broker:
             return
         live.channel.opened = Counter()
         session = live.session
-        for part in batched(sorted(opened.items()), DIRECTORIES_A_RECORD):
-            details: dict[str, Detail] = {"session": session.id} | dict(part)
+        for details in opened_details(session.id, opened):
             await self.record(
                 Event.FILES_OPENED, Outcome.SUCCESS, session.user, session.vault, **details
             )
@@ -308,10 +305,3 @@ class Broker:
         self._changed = trio.Event()
         with trio.move_on_after(wait):
             await self._changed.wait()
-
-
-def batched(items: Iterable[tuple[str, int]], count: int) -> Iterator[tuple[tuple[str, int], ...]]:
-    """Yield `items` in tuples of at most `count`."""
-    iterator = iter(items)
-    while part := tuple(islice(iterator, count)):
-        yield part

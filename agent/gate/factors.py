@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.clock import Clock
-from agent.control.messages import Factors
+from agent.control.gate_messages import Factors
 from agent.crypto.password import PasswordHasher
 from agent.crypto.totp import Token
 from agent.gate.attempts import Attempt, Attempts

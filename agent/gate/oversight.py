@@ -9,7 +9,7 @@ import trio
 from agent.audit.files import AuditFiles, newest_records
 from agent.audit.records import OPERATIONAL, Event, Outcome
 from agent.audit.verify import verify_chain
-from agent.control.messages import (
+from agent.control.gate_messages import (
     AskAudit,
     AskGateStatus,
     AskSessions,
@@ -17,10 +17,10 @@ from agent.control.messages import (
     GateStatus,
     Lock,
     Locked,
-    Message,
     SessionInfo,
     Sessions,
 )
+from agent.control.messages import Message
 from agent.control.server import Reply
 from agent.control.wire import Peer
 from agent.crypto.signing import VerifyKey

@@ -11,11 +11,10 @@ from agent.audit.chain import AuditChain
 from agent.audit.records import Event, Outcome
 from agent.errors import VitrineError
 from agent.gate.policy import Policy
-from agent.gate.sessions import Session
 
 log = logging.getLogger(__name__)
 
-EndSessions = Callable[[Callable[[Session], bool]], Awaitable[object]]
+OnChange = Callable[[], Awaitable[None]]
 
 
 class PolicyInForce:
@@ -26,15 +25,15 @@ class PolicyInForce:
         self._policy = policy
         self._directory = directory
         self._audit = audit
-        self._end_sessions: EndSessions | None = None
+        self._on_change: OnChange | None = None
 
     def current(self) -> Policy:
         """Return the policy to decide by."""
         return self._policy
 
-    def on_change(self, end_sessions: EndSessions) -> None:
-        """Have sessions ended by this when the policy changes: rights may have gone with it."""
-        self._end_sessions = end_sessions
+    def on_change(self, do: OnChange) -> None:
+        """Have this done when the policy has changed: rights may have gone with it."""
+        self._on_change = do
 
     async def reload(self) -> None:
         """Load the policy files again; keep the old policy where they are invalid."""
@@ -47,8 +46,8 @@ class PolicyInForce:
         await self._record(Outcome.SUCCESS, policy.digest)
         changed = policy.digest != self._policy.digest
         self._policy = policy
-        if changed and self._end_sessions is not None:
-            await self._end_sessions(lambda _: True)
+        if changed and self._on_change is not None:
+            await self._on_change()
 
     async def _record(self, outcome: Outcome, digest: str) -> None:
         append = partial(self._audit.append, Event.POLICY_LOADED, outcome, actor="vitrine-gate")

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import trio
 
 from agent.clock import Clock
-from agent.control.messages import (
+from agent.control.gate_messages import (
     AskSnapshots,
-    Message,
     Restore,
     Restored,
     SnapshotLine,
@@ -17,18 +16,22 @@ from agent.control.messages import (
     Unlock,
     Unlocked,
 )
+from agent.control.messages import Message
 from agent.control.server import Reply, progress_to
 from agent.control.wire import Peer
 from agent.gate.admission import Admission, Question
 from agent.gate.broker import Broker, Wish
 from agent.gate.choice import choose
-from agent.gate.factors import Proven
+from agent.gate.factors import PASSWORD, TOKEN, Proven
 from agent.gate.policy import Action, VaultTarget
 from agent.gate.requests import Handlers
+from agent.gate.sessions import Session
 from agent.gate.times import Latest, parse_when
 from agent.gate.users import User
 from agent.gate.vaults import GateVault
 from agent.model.snapshot import SnapshotInfo
+
+MOST_LISTED = 10_000  # of about 200 bytes: half of the longest message
 
 
 class Chosen(NamedTuple):
@@ -58,6 +61,18 @@ class Viewing:
             Restore: self._restore,
             AskSnapshots: self._snapshots,
         }
+
+    async def end_what_is_not_allowed(self) -> None:
+        """Look at every live session again, and end those that would not be opened now."""
+        users = {user.name: user for user in await self._admission.everybody()}
+        factors = frozenset({PASSWORD, TOKEN})  # proven when the session began
+
+        def is_refused(session: Session) -> bool:
+            user = users.get(session.user)
+            question = self._question(session.vault, Action(session.action))
+            return user is None or not self._admission.decide(user, question, factors).allowed
+
+        await self._broker.end_all("the policy changed", is_refused)
 
     async def _unlock(self, peer: Peer, request: Message, _: Reply) -> Message:
         assert isinstance(request, Unlock)  # noqa: S101 - by the table
@@ -103,7 +118,7 @@ class Viewing:
                 if self._admission.decide(user, self._question(name)).allowed
             ]
         lines = [_line(name, one) for name in names for one in await self._chosen(name)]
-        return Snapshots(tuple(lines))
+        return Snapshots(tuple(lines[-MOST_LISTED:]), max(0, len(lines) - MOST_LISTED))
 
     async def _admitted(self, proven: Proven, action: Action, name: str, purpose: str) -> GateVault:
         """Return the vault, once the policy has said yes and that is on record."""

@@ -1,23 +1,20 @@
 """The gate's end of one session's socket pair: grants, unseals pack by pack, hears, shuts."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
 
 from agent.control.client import error_of
-from agent.control.messages import (
+from agent.control.messages import Failed, Message, Progress
+from agent.control.session_messages import (
     Activity,
-    Failed,
-    Message,
     Opened,
     PackKey,
-    Progress,
     Sealed,
     Shut,
     UnsealPack,
-    WorkerGrant,
     WorkerProgress,
     WorkerReady,
     WorkerResult,
@@ -64,10 +61,12 @@ class WorkerChannel:
         self.result: WorkerResult | None = None
         self._failed: Failed | None = None
 
-    async def run(self, grant: WorkerGrant, descriptors: list[int]) -> None:
+    async def run(self, grant: Sequence[Message], descriptors: list[int]) -> None:
         """Hand over the grant, then answer until the worker hangs up."""
         try:
-            await self._connection.send(grant, descriptors)
+            for part in grant[:-1]:
+                await self._connection.send(part)
+            await self._connection.send(grant[-1], descriptors)
             while (message := await self._connection.receive()) is not None:
                 await self._heard(message)
         except ProtocolError as error:

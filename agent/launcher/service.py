@@ -9,16 +9,15 @@ from pathlib import Path
 
 import trio
 
-from agent.control.messages import (
-    Done,
+from agent.control.messages import Done, Message
+from agent.control.server import Reply, answer, failure, serve_connections
+from agent.control.session_messages import (
     EndSession,
-    Message,
     SessionGone,
     Started,
     StartMount,
     StartRestore,
 )
-from agent.control.server import Reply, answer, failure, serve_connections
 from agent.control.wire import Connection, Peer
 from agent.errors import AccessDenied, ProtocolError
 from agent.launcher import mounting, workers

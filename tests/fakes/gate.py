@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.control.messages import Factors
+from agent.control.gate_messages import Factors
 from agent.crypto.keyslots import PassphraseCost
 from agent.crypto.password import PasswordHasher
 from agent.gate.attempts import Attempts

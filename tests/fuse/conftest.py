@@ -18,9 +18,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.control.messages import (
-    Failed,
-    Message,
+from agent.control.messages import Failed, Message
+from agent.control.session_messages import (
     Opened,
     PackKey,
     Sealed,

@@ -13,7 +13,7 @@ import threading
 import trio
 
 from agent.clock import SystemClock
-from agent.control.messages import WorkerGrant
+from agent.control.session_messages import WorkerGrant
 from agent.control.wire import BlockingConnection, Connection
 from agent.crypto.packkeys import PACK_KEY_BYTES
 from agent.model.ids import PackId

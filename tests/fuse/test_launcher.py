@@ -19,12 +19,10 @@ import pytest
 import trio
 
 from agent.control import client, server
-from agent.control.messages import (
-    AskSessions,
-    Done,
+from agent.control.gate_messages import AskSessions
+from agent.control.messages import Done, Failed, Message
+from agent.control.session_messages import (
     EndSession,
-    Failed,
-    Message,
     PackKey,
     Sealed,
     SessionGone,

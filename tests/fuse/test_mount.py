@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.control.messages import Failed, Opened
+from agent.control.messages import Failed
+from agent.control.session_messages import Opened
 from agent.crypto.naming import object_name
 from agent.model.tree import Entry, Flaw, Kind
 from tests.fakes.tree_reader import TreeReaderFake

@@ -12,17 +12,9 @@ import pytest
 import trio
 
 from agent.control import client, server, wire
-from agent.control.messages import (
-    AskSessions,
-    Done,
-    Failed,
-    Lock,
-    Locked,
-    Message,
-    Progress,
-    SessionGone,
-    UnsealPack,
-)
+from agent.control.gate_messages import AskSessions, Lock, Locked
+from agent.control.messages import Done, Failed, Message, Progress
+from agent.control.session_messages import SessionGone, UnsealPack
 from agent.control.wire import BlockingConnection, Connection, Peer
 from agent.errors import (
     AccessDenied,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control.messages import Factors
+from agent.control.gate_messages import Factors
 from agent.crypto.password import PasswordHasher
 from agent.crypto.totp import STEP_S
 from agent.gate.factors import Proven, Refusal, Refused

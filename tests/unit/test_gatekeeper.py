@@ -8,17 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from agent.control.messages import (
-    Activity,
-    Done,
-    Failed,
-    Message,
-    Opened,
-    PackKey,
-    Sealed,
-    Shut,
-    UnsealPack,
-)
+from agent.control.messages import Done, Failed, Message
+from agent.control.session_messages import Activity, Opened, PackKey, Sealed, Shut, UnsealPack
 from agent.control.wire import Connection
 from agent.errors import AccessDenied, SessionExpired
 from agent.model.ids import PackId

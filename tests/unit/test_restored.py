@@ -13,9 +13,8 @@ import pytest
 import trio
 
 from agent import restored
-from agent.control.messages import (
-    Failed,
-    Message,
+from agent.control.messages import Failed, Message
+from agent.control.session_messages import (
     PackKey,
     Sealed,
     Shut,
