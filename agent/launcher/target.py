@@ -46,8 +46,11 @@ def _walk(parts: list[str]) -> int:
 
 
 def _refuse_reachable(status: os.stat_result, requester_uid: int) -> None:
-    """Refuse what would put the restored files into the requester's hands."""
-    if status.st_uid == requester_uid:
+    """Refuse what would put the restored files into the requester's hands.
+
+    Root's hands reach everywhere on this host, so for root the owner says nothing.
+    """
+    if requester_uid and status.st_uid == requester_uid:
         raise RestoreRefused(
             "the target belongs to who asks",
             hint="restore to where the files came from, or to the application's own directory",
