@@ -21,7 +21,8 @@ from agent.store.local import LocalStore
 @click.command()
 @click.argument("vault")
 @click.argument("paths", nargs=-1)
-@click.option("--target", required=True, type=click.Path(path_type=Path, file_okay=False),
+@click.option("--target", required=True,
+              type=click.Path(path_type=Path, file_okay=False, readable=False),
               help="A directory that exists and is not yours: restoring is blind.")  # fmt: skip
 @click.option("--at", default="", metavar="WHEN", help="As of when, or a snapshot's id.")
 @click.option("--purpose", default="", help="Why; it goes on record.")
