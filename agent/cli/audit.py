@@ -1,18 +1,30 @@
 """`vitrine audit`: what happened, and whether the record still is what was written."""
 
+import re
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
+from rich.padding import Padding
+from rich.text import Text
 
-from agent.cli.output import console, json_option, number, print_json, table
+from agent.cli.output import console, json_option, number, print_json, styled
 from agent.cli.place import ask_gate, config_dir_option
 from agent.control.gate_messages import AskAudit, AuditPage
+from agent.model.ids import SHORT_HEX
+
+_INDENT = 8  # to below the time
+_IDENTIFIER = re.compile(r"[0-9a-f]{64}")
 
 
 @click.group()
 def audit() -> None:
-    """Read and verify the gate's audit record; reading it is itself on record."""
+    """Read and verify the gate's audit.
+
+    Reading it is itself on record.
+    """
 
 
 @audit.command()
@@ -26,8 +38,8 @@ def show(count: int, as_json: bool, config_dir: Path) -> None:
     if as_json:
         print_json(records)
         return
-    rows = [_row(record) for record in records]
-    table(("SEQ", "TIME", "EVENT", "OUTCOME", "WHO", "WHAT", "DETAILS"), rows, right="SEQ")
+    for record in records:
+        _show(record)
 
 
 @audit.command()
@@ -45,9 +57,20 @@ def verify(as_json: bool, config_dir: Path) -> None:
     )
 
 
-def _row(record: dict[str, object]) -> tuple[str, ...]:
+def _show(record: dict[str, Any]) -> None:
+    """Print one record: a line that says what happened, and its details below."""
+    outcome = record["outcome"]
+    done = styled("" if outcome == "success" else "bold red", f"{outcome:<8}")
+    time = f"{datetime.fromisoformat(record['time']).astimezone():%Y-%m-%d %H:%M:%S}"
+    head = f"{record['seq']:>6}  {time}  {record['event']:<18}  "
+    console.print(head, done, f"  {record['actor']}  {record['object']}".rstrip(), sep="")
     details = record.get("details") or {}
-    text = ", ".join(f"{k}={v}" for k, v in details.items()) if isinstance(details, dict) else ""
-    shown = [str(record.get(key, "")) for key in ("seq", "time", "event", "outcome", "actor")]
-    what = str(record.get("object", ""))
-    return (*shown, what, text)
+    if details:
+        below = Text("  ".join(f"{key}={_short(value)}" for key, value in details.items()))
+        console.print(Padding(below, (0, 0, 0, _INDENT), expand=False), soft_wrap=False)
+
+
+def _short(value: object) -> str:
+    """Return a detail for people: identifiers by their beginning, as everywhere else."""
+    text = str(value)
+    return f"{text[:SHORT_HEX]}…" if _IDENTIFIER.fullmatch(text) else text

@@ -48,7 +48,7 @@ def ls(vault: str, path: str, at: str, as_json: bool, config_dir: Path) -> None:
         print_json([_plain(item) for item in found])
         return
     rows = [_row(item) for item in found]
-    table(("MODE", "SIZE", "CHANGED", "NAME"), rows, right="SIZE")
+    table(("MODE", "SIZE", "CHANGED", "NAME"), rows, right="SIZE", long="NAME")
 
 
 @click.command()
@@ -59,9 +59,9 @@ def ls(vault: str, path: str, at: str, as_json: bool, config_dir: Path) -> None:
 @json_option
 @config_dir_option
 def find(vault: str, pattern: str, at: str, history: bool, as_json: bool, config_dir: Path) -> None:
-    """Find names that match PATTERN (*, ?, [..]) in an unlocked VAULT.
+    """Find names in an unlocked VAULT.
 
-    A pattern with a slash is held against the whole path.
+    PATTERN has *, ? and [..].  A pattern with a slash is held against the whole path.
     """
     matches = list(_matches(config_dir, vault, pattern, at, history))
     if as_json:
@@ -74,14 +74,14 @@ def find(vault: str, pattern: str, at: str, history: bool, as_json: bool, config
         (line.id[:SHORT_HEX], when(line.taken_ns), size(item.stat.st_size), shown(item.path))
         for line, item in matches
     ]
-    table(("SNAPSHOT", "TAKEN", "SIZE", "PATH"), rows, right="SIZE")
+    table(("SNAPSHOT", "TAKEN", "SIZE", "PATH"), rows, right="SIZE", long="PATH")
 
 
 def _matches(
     config_dir: Path, vault: str, pattern: str, at: str, history: bool
 ) -> Iterator[tuple[SnapshotLine, Found]]:
     mount = mount_of(config_dir, vault)
-    lines = snapshot_lines(config_dir, vault)
+    lines = snapshot_lines(config_dir, vault, mount)
     chosen = lines if history else (snapshot_at(lines, at),)
     wanted = os.fsencode(pattern)
     seen: set[tuple[bytes, bytes]] = set()
@@ -97,7 +97,7 @@ def _matches(
 
 def _root(config_dir: Path, vault: str, at: str) -> bytes:
     mount = mount_of(config_dir, vault)
-    lines = snapshot_lines(config_dir, vault)
+    lines = snapshot_lines(config_dir, vault, mount)
     return root_of(mount, snapshot_at(lines, at))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from agent.cli.demo_hospital import COLLEAGUE, DOCTOR, Hospital, rename_patient
-from agent.cli.output import console, number, size
+from agent.cli.output import console, number, size, styled
 from agent.cli.people import as_user
 from agent.crypto.naming import object_name
 from agent.errors import VitrineError
@@ -20,7 +20,10 @@ from agent.errors import VitrineError
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave the scratch directory for a look around.")
 def demo(keep: bool) -> None:
-    """Protect real DICOM files, change one, unlock both versions, lock, verify, recover."""
+    """Play the whole main job on real DICOM files.
+
+    Protect them, change one, unlock both versions, lock, verify, recover.
+    """
     with _scratch(keep) as directory:
         _Demo(Hospital(directory)).run()
 
@@ -59,7 +62,8 @@ class _Demo:
             self._look()
             self._shut()
         self._recover()
-        console.print("\n[bold green]That is the whole of it.[/]  `vitrine --help` is next.")
+        done = styled("bold green", "That is the whole of it.")
+        console.print("\n", done, "  `vitrine --help` is next.", sep="")
 
     def _protect(self) -> None:
         hospital = self._hospital
@@ -129,10 +133,10 @@ class _Demo:
 
     def _say(self, text: str) -> None:
         self._step += 1
-        console.print(f"\n[bold]{self._step:2}  {text}[/]")
+        console.print(styled("bold", f"\n{self._step:2}  {text}"))
 
     def _note(self, text: str) -> None:
-        console.print(f"    {text}", markup=False)
+        console.print(f"    {text}")
 
 
 def _expect(truth: bool, what: str) -> None:

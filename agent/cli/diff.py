@@ -38,19 +38,20 @@ class Change(NamedTuple):
 @json_option
 @config_dir_option
 def diff(vault: str, old: str, new: str, as_json: bool, config_dir: Path) -> None:
-    """Show what changed in VAULT from OLD to NEW (times or snapshot ids; NEW: the latest).
+    """Show what changed in an unlocked VAULT.
 
+    OLD and NEW are times or snapshot ids; NEW is by default the latest.
     + added, - removed, M content changed, T kind changed, m only metadata changed.
     """
     mount = mount_of(config_dir, vault)
-    lines = snapshot_lines(config_dir, vault)
+    lines = snapshot_lines(config_dir, vault, mount)
     before, after = (root_of(mount, snapshot_at(lines, text)) for text in (old, new))
     found = list(changes(before, after))
     if as_json:
         print_json([{"change": c.sign, "path": shown(c.path), "size": c.bytes} for c in found])
         return
     for change in found:
-        console.print(f"{change.sign} {shown(change.path)}", markup=False)
+        console.print(f"{change.sign} {shown(change.path)}")
     added = sum(c.bytes for c in found if c.sign == "+")
     counts = {sign: sum(c.sign == sign for c in found) for sign in "+-MTm"}
     console.print(

@@ -82,7 +82,7 @@ def init(  # noqa: PLR0913, PLR0917 - one parameter an option
     as_json: bool,
     config_dir: Path,
 ) -> None:
-    """Make a vault in the repository at DIRECTORY, and all that it needs.
+    """Make a repository, a vault, its keys, a gate.
 
     The first call also makes the repository, the gate and its first administrator; later calls
     with the same --config-dir add vaults.
@@ -112,7 +112,7 @@ def _show(founded: Founded, as_json: bool) -> None:
     if founded.administrator is not None:
         show_enrolment(founded.administrator, as_json)
     console.print(
-        f"\nVault [bold]{founded.vault}[/] is ready in {founded.repository}.\n"
+        f"\nVault {founded.vault} is ready in {founded.repository}.\n"
         "Keep the recovery passphrase sealed and apart: with the repository it is enough to get\n"
         "everything back, and without it and the gate nobody can.\n\n"
         f"Next: `vitrine up --config-dir {founded.config_dir}`, or systemd (docs/systemd.md)."

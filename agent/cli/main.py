@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import shutil
 import sys
 
 import click
@@ -89,9 +90,9 @@ def _failed(error: Exception) -> int:
     if os.environ.get("VITRINE_DEBUG"):
         raise error
     if isinstance(error, VitrineError):
-        click.echo(f"vitrine: {error.message}", err=True)
+        _tell("vitrine: ", error.message)
         if error.hint:
-            click.echo(f"         {error.hint}", err=True)
+            _tell("         ", error.hint)
         return error.exit_status
     click.echo(
         f"vitrine: internal error ({type(error).__name__})\n"
@@ -99,3 +100,12 @@ def _failed(error: Exception) -> int:
         err=True,
     )
     return _INTERNAL
+
+
+def _tell(lead: str, text: str) -> None:
+    """Print on standard error; a terminal gets lines that end between words."""
+    if sys.stderr.isatty():
+        width, indent = shutil.get_terminal_size().columns, " " * len(lead)
+        click.echo(click.wrap_text(text, width, lead, indent), err=True)
+    else:
+        click.echo(lead + text, err=True)

@@ -42,9 +42,14 @@ def mount_of(config_dir: Path, vault: str) -> Path:
     )
 
 
-def snapshot_lines(config_dir: Path, vault: str) -> tuple[SnapshotLine, ...]:
-    """Return the vault's snapshots, oldest first."""
-    return ask_gate(config_dir, AskSnapshots(vault), Snapshots).snapshots
+def snapshot_lines(config_dir: Path, vault: str, mount: Path) -> tuple[SnapshotLine, ...]:
+    """Return the vault's snapshots that the mount shows, oldest first.
+
+    Those taken after the session began are not among them.
+    """
+    shown_there = set(os.listdir(mount / "snapshots"))
+    lines = ask_gate(config_dir, AskSnapshots(vault), Snapshots).snapshots
+    return tuple(line for line in lines if line.id[:SHORT_HEX] in shown_there)
 
 
 def snapshot_at(lines: tuple[SnapshotLine, ...], text: str) -> SnapshotLine:

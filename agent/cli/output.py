@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Literal
 
 import click
 import msgspec
@@ -20,11 +21,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from agent.clock import SystemClock, utc
 from agent.control import messages
 
-console = Console(highlight=False, soft_wrap=True)
+_UNBOUNDED = 100_000  # columns: what reads a pipe wants whole lines
+# markup is off: names in square brackets are names
+console = Console(
+    highlight=False,
+    soft_wrap=True,
+    markup=False,
+    emoji=False,
+    width=None if sys.stdout.isatty() else _UNBOUNDED,
+)
 errors = Console(stderr=True, highlight=False)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -37,15 +47,30 @@ def print_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
-    """Print a table without lines; columns named in `right` are numbers."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str | Text]], right: str = "", long: str = ""
+) -> None:
+    """Print a table without lines; columns named in `right` are numbers.
+
+    The `long` column goes on in the next line where it must; nothing is cut.
+    """
     shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
     for column in columns:
-        numeric = column in right.split()
-        shown.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+        justify: Literal["right", "left"] = "right" if column in right.split() else "left"
+        shown.add_column(column, justify=justify, no_wrap=column != long, overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     console.print(shown)
+
+
+def styled(style: str, text: str) -> Text:
+    """Return text in a style, for a table or a line; brackets in it mean nothing."""
+    return Text(text, style=style)
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return `1 pack` or `2 packs`."""
+    return f"{number(count)} {noun if count == 1 else plural or noun + 's'}"
 
 
 def size(count: int) -> str:

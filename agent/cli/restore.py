@@ -40,9 +40,10 @@ def restore(  # noqa: PLR0913, PLR0917 - one parameter an option
     as_json: bool,
     config_dir: Path,
 ) -> None:
-    """Have VAULT, or PATHS in it, written below --target, with owners, times and attributes.
+    """Have VAULT, or PATHS in it, written below --target.
 
-    Nothing that exists there is replaced, and nothing that you may not see is shown to you.
+    With owners, times and attributes.  Nothing that exists there is replaced, and
+    nothing that you may not see is shown to you.
     """
     request = gate_messages.Restore(
         vault,
@@ -86,7 +87,10 @@ def recover(
     snapshot: str,
     as_json: bool,
 ) -> None:
-    """Get a vault back from REPOSITORY with its recovery passphrase: no gate, no agent needed."""
+    """Get a vault back with its recovery passphrase alone.
+
+    Neither gate nor agent is needed: REPOSITORY and passphrase are enough.
+    """
     if passphrase_file is None:
         passphrase = click.prompt("Recovery passphrase", hide_input=True, err=True)
     else:

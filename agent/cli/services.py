@@ -28,13 +28,11 @@ def _service(name: str, module: str, does: str) -> click.Command:
 agent = _service(
     "agent",
     "agent.agentd",
-    "Run the agent: watch sources, seal, append to the repository.  It can open nothing.",
+    "Run the agent: watch, seal, append.  It can open nothing.",
 )
-gate = _service(
-    "gate", "agent.gated", "Run the gate: identify, decide, record, unseal for live sessions."
-)
+gate = _service("gate", "agent.gated", "Run the gate: identify, decide, record, unseal.")
 launcher = _service(
     "launcher",
     "agent.launcherd",
-    "Run the launcher: mount for one user, start a worker a session, on the gate's word.",
+    "Run the launcher: mount and start workers for the gate.",
 )

@@ -54,7 +54,7 @@ def _show(one: SnapshotTaken) -> None:
         return
     flaw = f", {one.incomplete} incomplete" if one.incomplete else ""
     console.print(
-        f"{one.vault}: snapshot [bold]{one.id[:12]}[/], {number(one.files)} files "
+        f"{one.vault}: snapshot {one.id[:12]}, {number(one.files)} files "
         f"({size(one.bytes)}); read {number(one.read_files)}, added {size(one.added_bytes)} "
         f"in {one.seconds:.1f} s{flaw}"
     )

@@ -15,7 +15,7 @@ from agent.model.ids import SHORT_HEX
 @json_option
 @config_dir_option
 def snapshots(vault: str, as_json: bool, config_dir: Path) -> None:
-    """List the snapshots of VAULT, or of every vault that you have a right on."""
+    """List the snapshots of VAULT, or of all you have a right on."""
     answer = ask_gate(config_dir, AskSnapshots(vault), Snapshots)
     if as_json:
         print_json(answer)

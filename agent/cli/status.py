@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import click
+from rich.text import Text
 
-from agent.cli.output import ago, console, json_option, number, print_json, table
+from agent.cli.output import ago, console, counted, json_option, number, print_json, styled, table
 from agent.cli.place import ask_agent, ask_gate, client, config_dir_option
 from agent.config import ClientConfig
 from agent.control.agent_messages import AgentStatus, AskAgentStatus, SourceStatus
@@ -18,7 +19,10 @@ _STATE_STYLE = {"watching": "green", "failing": "bold red", "missing": "bold red
 @json_option
 @config_dir_option
 def status(as_json: bool, config_dir: Path) -> int:
-    """Show every source, and how the services are.  Exit status 1 if a source is unprotected."""
+    """Show every source, and how the services are.
+
+    Exit status 1 if a source is unprotected, or a service does not answer.
+    """
     place = client(config_dir)
     agent = _agent(place, config_dir)
     gate = _gate(place, config_dir)
@@ -57,20 +61,20 @@ def _plain(answer: AgentStatus | GateStatus | VitrineError | None) -> object:
 def _show(agent: AgentStatus | VitrineError | None, gate: GateStatus | VitrineError | None) -> None:
     if isinstance(agent, AgentStatus):
         columns = ("SOURCE", "VAULT", "LAST SNAPSHOT", "LAG", "FILES", "STATE")
-        table(columns, [_row(source) for source in agent.sources], right="FILES")
+        table(columns, [_row(source) for source in agent.sources], right="FILES", long="SOURCE")
         for source in agent.sources:
             if source.problem:
-                console.print(f"[bold red]{source.path}[/]: {source.problem}")
+                console.print(styled("bold red", source.path), f": {source.problem}", sep="")
     elif agent is not None:
-        console.print(f"[bold red]Agent:[/] {agent.message}\n       {agent.hint}")
+        console.print(styled("bold red", "Agent:"), f"{agent.message}\n       {agent.hint}")
     if isinstance(gate, GateStatus):
-        plural = "session" if gate.sessions == 1 else "sessions"
-        console.print(f"Repository {gate.repository} · {gate.sessions} {plural} open")
+        open_now = counted(gate.sessions, "session")
+        console.print(f"Repository {gate.repository} · {open_now} open")
     elif gate is not None:
-        console.print(f"[bold red]Gate:[/] {gate.message}\n      {gate.hint}")
+        console.print(styled("bold red", "Gate:"), f"{gate.message}\n      {gate.hint}")
 
 
-def _row(source: SourceStatus) -> tuple[str, ...]:
+def _row(source: SourceStatus) -> tuple[str | Text, ...]:
     style = _STATE_STYLE.get(source.state, "yellow")
     return (
         source.path,
@@ -78,5 +82,5 @@ def _row(source: SourceStatus) -> tuple[str, ...]:
         ago(source.last_snapshot_ns) if source.last_snapshot_ns else "none yet",
         f"since {ago(source.dirty_since_ns)}" if source.dirty_since_ns else "ok",
         number(source.files),
-        f"[{style}]{source.state}[/]",
+        styled(style, source.state),
     )

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import click
 
-from agent.cli.output import ago, clock_time, console, json_option, number, print_json, table, when
+from agent.cli.output import (
+    ago,
+    clock_time,
+    console,
+    json_option,
+    number,
+    print_json,
+    styled,
+    table,
+    when,
+)
 from agent.cli.place import ask_factors, ask_gate, config_dir_option, factor_options
 from agent.control.gate_messages import AskSessions, Lock, Locked, Sessions, Unlock, Unlocked
 
@@ -25,7 +35,7 @@ def unlock(
     as_json: bool,
     config_dir: Path,
 ) -> None:
-    """Open VAULT's history as a read-only mount, for you alone and for a while."""
+    """Mount VAULT's history read-only, for you alone, for a while."""
     request = Unlock(vault, ask_factors(password_file, otp), at, purpose)
     opened = ask_gate(config_dir, request, Unlocked)
     if as_json:
@@ -37,7 +47,8 @@ def unlock(
         f"{opened.vault.capitalize()} as of {when(opened.taken_ns)} ({ago(opened.taken_ns)})"
         f" · {state} · {number(opened.files)} files"
     )
-    console.print(f"  [bold]{opened.path}[/]      open until {until:%H:%M}, or `vitrine lock`")
+    console.print("  ", styled("bold", opened.path), sep="")
+    console.print(f"  open until {until:%H:%M}, or until `vitrine lock`")
 
 
 @click.command()
@@ -45,7 +56,10 @@ def unlock(
 @json_option
 @config_dir_option
 def lock(session: str, as_json: bool, config_dir: Path) -> None:
-    """Shut SESSION, or all of your sessions: the mount, and what the kernel holds of it."""
+    """Shut SESSION, or all of your sessions.
+
+    The mount goes, and what the kernel holds of it.
+    """
     ended = ask_gate(config_dir, Lock(session), Locked)
     if as_json:
         print_json(ended)
@@ -59,7 +73,7 @@ def lock(session: str, as_json: bool, config_dir: Path) -> None:
 @json_option
 @config_dir_option
 def sessions(as_json: bool, config_dir: Path) -> None:
-    """List open sessions: yours, or everybody's if your role may see them."""
+    """List your open sessions; everybody's if your role may."""
     answer = ask_gate(config_dir, AskSessions(), Sessions)
     if as_json:
         print_json(answer)
@@ -68,7 +82,7 @@ def sessions(as_json: bool, config_dir: Path) -> None:
         console.print("No session is open.")
         return
     rows = [
-        (s.session, s.user, s.vault, s.action, when(s.started_ns), when(s.ends_ns), s.path)
+        (s.session, s.user, s.vault, s.action, f"{clock_time(s.ends_ns):%H:%M}", s.path)
         for s in answer.sessions
     ]
-    table(("SESSION", "USER", "VAULT", "ACTION", "SINCE", "UNTIL", "PATH"), rows)
+    table(("SESSION", "USER", "VAULT", "ACTION", "UNTIL", "PATH"), rows, long="PATH")

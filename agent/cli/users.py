@@ -16,7 +16,7 @@ from agent.errors import ConfigInvalid
 
 @click.group()
 def user() -> None:
-    """Add, list and disable the people who may unlock and administer."""
+    """Add, list and disable people."""
 
 
 @user.command()
@@ -48,9 +48,10 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter an option
     as_json: bool,
     config_dir: Path,
 ) -> None:
-    """Add NAME.  Prints what enrols the token, once: a QR code and the otpauth URI.
+    """Add NAME.
 
-    You prove who you are with your own password and token first.
+    Prints what enrols the token, once: a QR code and the otpauth URI.  You
+    prove who you are with your own password and token first.
     """
     number = uid if uid is not None else uid_of(name)
     factors = ask_factors(admin_password_file, admin_otp, whose="Your own ")
@@ -79,7 +80,12 @@ def list_users(as_json: bool, config_dir: Path) -> None:
         )
         for u in answer.users
     ]
-    table(("NAME", "UID", "ROLES", "DEPARTMENT", "STATE", "LAST USED"), rows, right="UID")
+    table(
+        ("NAME", "UID", "ROLES", "DEPARTMENT", "STATE", "LAST USED"),
+        rows,
+        right="UID",
+        long="ROLES",
+    )
 
 
 @user.command()

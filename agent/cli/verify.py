@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from agent.cli.output import console, json_option, number, print_json, progress_bar, size
+from agent.cli.output import (
+    console,
+    counted,
+    json_option,
+    print_json,
+    progress_bar,
+    size,
+    styled,
+)
 from agent.cli.place import client, config_dir_option
 from agent.clock import SystemClock
 from agent.config import AgentConfig, AgentVaultConfig, GateConfig, GateVaultConfig, load
@@ -74,19 +82,20 @@ def _show(report: Report, vaults: int, seconds: float, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        depth = f"with the keys of {vaults} vaults" if vaults else "without keys"
+        depth = f"with the keys of {counted(vaults, 'vault')}" if vaults else "without keys"
         console.print(
-            f"{number(report.packs)} packs, {number(report.indexes)} indexes, "
-            f"{number(report.snapshots)} snapshots; {size(report.read_bytes)} read "
+            f"{counted(report.packs, 'pack')}, {counted(report.indexes, 'index', 'indexes')}, "
+            f"{counted(report.snapshots, 'snapshot')}; {size(report.read_bytes)} read "
             f"in {seconds:.1f} s, {depth}."
         )
         for finding in report.findings:
-            console.print(f"[bold red]{finding.name}[/]: {finding.problem}\n    {finding.advice}")
+            console.print(styled("bold red", finding.name), f": {finding.problem}", sep="")
+            console.print(f"    {finding.advice}")
     if not report.is_clean:
         count = len(report.findings) + report.more_findings
         raise ObjectDamaged(
-            f"{number(count)} objects are damaged, missing or misplaced",
+            f"damaged, missing or misplaced: {counted(count, 'object')}",
             hint="each is named above with what to do; undamaged snapshots still open",
         )
     if not as_json:
-        console.print("[green]Everything is as it should be.[/]")
+        console.print(styled("green", "Everything is as it should be."))

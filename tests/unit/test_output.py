@@ -1,0 +1,54 @@
+"""What people see: whole names, whole lines, one sentence a command."""
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from agent.cli import output
+from agent.cli.main import vitrine
+
+NAMES = ("Müller^[Jan] [bold]x[/bold]", "[/]", "a:smile:b", "n" * 90)
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, width: int) -> str:
+    """Return a table of NAMES on a terminal of that width."""
+    console = Console(
+        width=width, markup=False, emoji=False, highlight=False, soft_wrap=True, record=True
+    )
+    monkeypatch.setattr(output, "console", console)
+    with console.capture() as captured:
+        output.table(("SIZE", "NAME"), [("1 B", name) for name in NAMES], "SIZE", "NAME")
+    return captured.get()
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_table_shows_every_character_of_a_name(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Brackets are no markup, colons no emoji; what is too long goes on in the next line."""
+    text = printed(monkeypatch, width)
+    assert "…" not in text
+    assert all(len(line) <= width for line in text.splitlines())
+    together = "".join("".join(line.split()) for line in text.splitlines())
+    assert all("".join(name.split()) in together for name in NAMES)
+
+
+def test_pipe_gets_whole_lines() -> None:
+    """What is no terminal has no width: one row is one line."""
+    assert not output.console.is_terminal
+    with output.console.capture() as captured:
+        output.table(("NAME",), [(name,) for name in NAMES], long="NAME")
+    assert [line.rstrip() for line in captured.get().splitlines()][1:] == list(NAMES)
+
+
+def test_each_command_says_in_one_line_what_it_does() -> None:
+    """`vitrine --help` on a terminal of 80 columns cuts no sentence off."""
+    helped = CliRunner().invoke(vitrine, ["--help"], terminal_width=80)
+    assert helped.exit_code == 0
+    assert "..." not in helped.output.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 packs"), (1, "1 pack"), (2, "2 packs"), (1000, "1,000 packs")]
+)
+def test_one_thing_is_not_told_as_many(count: int, said: str) -> None:
+    """A count takes the noun's form with it."""
+    assert output.counted(count, "pack") == said
