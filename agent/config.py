@@ -7,14 +7,17 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 import tomli_w
 
 from agent.errors import ConfigInvalid
+from agent.model.decoding import UNDECODABLE
 
 MiB = 1024 * 1024
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+AtLeastOne = Annotated[float, msgspec.Meta(ge=1)]  # or full scans would follow each other
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 
 
@@ -42,9 +45,9 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     state_dir: str
     socket: str
     vault: tuple[AgentVaultConfig, ...]
-    settle_seconds: float = 5.0  # quiet for so long after the last change
-    max_wait_seconds: float = 60.0  # but never later than this under constant change
-    scan_interval_seconds: float = 6 * 3600.0  # full scans find what events missed
+    settle_seconds: NotNegative = 5.0  # quiet for so long after the last change
+    max_wait_seconds: NotNegative = 60.0  # but never later than this under constant change
+    scan_interval_seconds: AtLeastOne = 6 * 3600.0  # full scans find what events missed
 
 
 class GateVaultConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -100,7 +103,9 @@ def load(path: Path, kind: type[Config]) -> Config:
         ) from None
     except OSError as error:
         raise ConfigInvalid(f"{path} cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise ConfigInvalid(f"{path} nests too deep to be a configuration") from error
+    except UNDECODABLE as error:
         raise ConfigInvalid(f"{path}: {error}", hint=_nearest(str(error), kind)) from error
 
 

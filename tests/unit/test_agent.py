@@ -233,10 +233,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(path: Path) -> Path:
     """Fill the file system at `path`; return the file to remove to have space again."""
     ballast = path / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        with suppress(OSError):
-            while file.write(bytes(4096)):
-                pass
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
     return ballast
 
 
