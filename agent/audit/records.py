@@ -9,6 +9,7 @@ import msgspec
 from agent.clock import utc
 from agent.crypto.naming import object_name
 from agent.errors import AuditBroken
+from agent.model.decoding import UNDECODABLE
 
 MAX_TEXT: Final = 300  # characters of one text: a typed purpose is a sentence, not a novel
 MAX_DETAILS: Final = 32
@@ -114,7 +115,7 @@ def decode(line: bytes, number: int) -> AuditRecord:
     """Return the record in `line`; raise AuditBroken, naming record `number`, unless canonical."""
     try:
         record = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         raise AuditBroken(f"audit record {number} is damaged: it does not decode") from None
     if encode(record) != line:
         raise AuditBroken(f"audit record {number} is damaged: it was written in another form")

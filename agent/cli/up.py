@@ -9,8 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,12 +19,18 @@ import trio
 
 from agent.cli.output import console
 from agent.cli.place import config_dir_option
+from agent.config import AgentConfig, GateConfig, LauncherConfig, load
 from agent.errors import ConfigInvalid, ServiceNotRunning
 
 _READY_S = 60.0
 _PATIENCE_S = 20.0  # what systemd's TimeoutStopSec gives a service too, roughly
 _POLL_S = 0.05
 _ORDER = ("launcher", "gate", "agent")  # started in this order, ended gate first
+_READ: dict[str, Callable[[Path], AgentConfig | GateConfig | LauncherConfig]] = {
+    "launcher": partial(load, kind=LauncherConfig),
+    "gate": partial(load, kind=GateConfig),
+    "agent": partial(load, kind=AgentConfig),
+}
 _END_ORDER = ("gate", "agent", "launcher")
 
 
@@ -51,6 +57,8 @@ def up(config_dir: Path) -> None:
             f"{config_dir} holds no agent.toml, gate.toml or launcher.toml",
             hint="make them with `vitrine init`",
         )
+    for service in services:
+        socket_of(config_dir, service)  # a mistake in any file is told before anything starts
     trio.run(_run, config_dir, services)
 
 
@@ -88,7 +96,7 @@ def start(config_dir: Path, service: str) -> _Child:
 
 async def _listening(config_dir: Path, child: _Child) -> None:
     """Wait until the service answers at its socket."""
-    path = socket_of(config_dir / f"{child.service}.toml")
+    path = socket_of(config_dir, child.service)
     with trio.move_on_after(_READY_S):
         while not _answers(path):
             if child.process.poll() is not None:
@@ -101,9 +109,9 @@ async def _listening(config_dir: Path, child: _Child) -> None:
     raise ServiceNotRunning(f"the {child.service} does not answer at {path}")
 
 
-def socket_of(config: Path) -> Path:
-    """Return the socket that a service's configuration names."""
-    return Path(tomllib.loads(config.read_text(encoding="utf-8"))["socket"])
+def socket_of(config_dir: Path, service: str) -> Path:
+    """Return the socket that a service's configuration names; raise ConfigInvalid."""
+    return Path(_READ[service](config_dir / f"{service}.toml").socket)
 
 
 def _answers(path: Path) -> bool:

@@ -18,6 +18,7 @@ import trio
 from agent.control import agent_messages, gate_messages, session_messages
 from agent.control.messages import Message
 from agent.errors import ProtocolError
+from agent.model.decoding import UNDECODABLE
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # bounds what a peer can make us hold
 _LENGTH = struct.Struct("<I")
@@ -62,7 +63,7 @@ def decode(payload: bytes | bytearray) -> Message:
     """Return the message in a frame's payload; raise ProtocolError where it is none of ours."""
     try:
         return _decoder.decode(payload)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except UNDECODABLE:
         # the decoder's own text may quote what the peer sent
         raise ProtocolError("the peer sent what is no message of ours") from None
 

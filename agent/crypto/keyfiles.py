@@ -15,6 +15,7 @@ import msgspec
 from agent.crypto.keyslots import CREDENTIAL_BYTES
 from agent.crypto.secrets import ReaderKeys, WriterKeys
 from agent.errors import ConfigInvalid, WrongKey
+from agent.model.decoding import UNDECODABLE
 
 Keys = TypeVar("Keys", WriterKeys, ReaderKeys)
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -41,7 +42,7 @@ def load_keys(path: Path, kind: type[Keys]) -> Keys:
         if file.kind != _kind(kind):
             raise WrongKey(f"{path} holds {file.kind}, not {_kind(kind)}")
         return msgspec.json.decode(file.keys, type=kind)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ConfigInvalid(f"{path} is no key file of Vitrine") from error
 
 

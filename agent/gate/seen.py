@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from agent.errors import ChainBroken, ConfigInvalid, StoreFull
+from agent.model.decoding import UNDECODABLE
 from agent.model.ids import HostId, VaultId
 from agent.model.snapshot import SnapshotInfo
 
@@ -73,7 +74,7 @@ def _load(path: Path) -> dict[str, _End]:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, _End])
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise ConfigInvalid(
             f"{path} cannot be read: without it a rolled-back repository goes unnoticed",
             hint="restore the file; or delete it knowingly, and compare the newest snapshots",

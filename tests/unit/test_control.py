@@ -67,6 +67,20 @@ def test_garbage_is_a_protocol_error(garbage: bytes) -> None:
     receiver.close()
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x82\xa4type\xa4Done\xa1x" + b"\x91" * 5000 + b"\xc0",
+        b"\x82\xa4type\xa6Failed\xa5error\xa1\xff",
+    ],
+    ids=["nested too deep", "no UTF-8"],
+)
+def test_what_the_decoder_chokes_on_is_a_protocol_error(payload: bytes) -> None:
+    """A field nobody knows may nest deeper than the stack; a text may be none."""
+    with pytest.raises(ProtocolError):
+        wire.decode(payload)
+
+
 def test_too_long_a_message_is_not_sent() -> None:
     """The limit binds the sender too."""
     with pytest.raises(ProtocolError):
