@@ -191,11 +191,11 @@ class Broker:
         try:
             details = {"session": session.id} | wish.details
             await self.record(event, Outcome.SUCCESS, wish.user, session.vault, **details)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             await trio.to_thread.run_sync(wish.vault.hold)
         except BaseException:
             self.table.end(session.id)
             raise
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         touch = partial(self._touch, session.id)
         channel = WorkerChannel(Connection.over(ours), wish.vault, touch, on_progress)
         self._live[session.id] = _Live(session, wish.vault, channel, theirs)
