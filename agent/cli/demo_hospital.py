@@ -196,7 +196,7 @@ class Hospital:
 
     def _roles(self) -> list[str]:
         """Without root there is one person, who is both administrator and doctor."""
-        roles = ("it-administrator", "auditor") if self.is_root else ("it-administrator", "doctor")
+        roles = ["it-administrator", "auditor", *(() if self.is_root else ("doctor",))]
         return [part for role in roles for part in ("--administrator-role", role)]
 
     def _with_config(self, *arguments: str) -> list[str]:
