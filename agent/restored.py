@@ -7,9 +7,7 @@ The grant comes over descriptor N, the target is descriptor M; nothing else is k
 
 import argparse
 import logging
-import os
 import socket
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ import msgspec
 import trio
 
 from agent.clock import SystemClock
-from agent.control.daemon import harden, log_plainly
+from agent.control.daemon import run_and_vanish
 from agent.control.messages import Failed
 from agent.control.session_messages import (
     Sealed,
@@ -50,20 +48,7 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Restore, then end the process without looking back: that wipes keys and content."""
     options = _options(arguments)
-    harden()
-    log_plainly()
-    status = 0
-    try:
-        trio.run(serve, options.gate_fd, options.target_fd)
-    except VitrineError as error:
-        log.error("%s", error.message)
-        status = error.exit_status
-    except BaseException as error:  # noqa: BLE001 - its text may hold a name, so no traceback
-        log.error("the worker failed: %s", type(error).__qualname__)
-        status = VitrineError.exit_status
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(status)  # threads that still wait for storage must not keep plaintext alive
+    run_and_vanish(serve, options.gate_fd, options.target_fd)
 
 
 async def serve(gate_fd: int, target_fd: int) -> None:

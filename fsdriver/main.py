@@ -9,17 +9,13 @@ The grant comes over descriptor N; nothing else is known or asked for.
 import argparse
 import ctypes
 import logging
-import os
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import trio
-
 from agent.clock import SystemClock
-from agent.control.daemon import harden
+from agent.control.daemon import run_and_vanish
 from agent.control.server import failure
 from agent.control.wire import BlockingConnection, Connection
 from agent.control.worker import receive_grant
@@ -42,21 +38,8 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Serve one session, then end the process without looking back: that wipes keys and content."""
     options = _options(arguments)
-    harden()
     _bound_heap()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    status = 0
-    try:
-        trio.run(_serve, options)
-    except VitrineError as error:
-        log.error("%s", error.message)
-        status = error.exit_status
-    except BaseException as error:  # noqa: BLE001 - its text may hold a name, so no traceback
-        log.error("the worker failed: %s", type(error).__qualname__)
-        status = VitrineError.exit_status
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(status)  # threads that still wait for storage must not keep plaintext alive
+    run_and_vanish(_serve, options)
 
 
 async def _serve(options: argparse.Namespace) -> None:

@@ -5,16 +5,24 @@ import logging
 import os
 import resource
 import signal
+import sys
+import threading
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import sdnotify
 import trio
 
 from agent.control.server import inherited, listen
+from agent.errors import VitrineError
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3)
 _ENDS = (signal.SIGTERM, signal.SIGINT)
+
+log = logging.getLogger(__name__)
+
+log = logging.getLogger(__name__)
 
 
 def harden() -> None:
@@ -25,10 +33,18 @@ def harden() -> None:
 
 
 def log_plainly() -> None:
-    """Log to standard error, where journald adds time and unit; messages hold no names."""
+    """Log to standard error, where journald adds time and unit; messages hold no names.
+
+    Of a thread that ends by mistake the class of the error is logged: its text may hold a path.
+    """
     logging.basicConfig(
         level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True
     )
+    threading.excepthook = _log_thread
+
+
+def _log_thread(args: threading.ExceptHookArgs) -> None:
+    log.error("a thread has ended: %s", args.exc_type.__qualname__)
 
 
 async def listener_at(path: str, mode: int) -> trio.SocketListener:
@@ -87,3 +103,25 @@ async def until_signal(
                 if on_hangup is not None:
                     await on_hangup()
             nursery.cancel_scope.cancel()
+
+
+def run_and_vanish(serve: Callable[..., Awaitable[None]], *arguments: object) -> NoReturn:
+    """Run a session's worker, then end the process without looking back.
+
+    That is what wipes keys and content: threads that still wait for storage are not waited for.
+    What went wrong is logged without a traceback, whose text may hold names.
+    """
+    harden()
+    log_plainly()
+    status = 0
+    try:
+        trio.run(serve, *arguments)
+    except VitrineError as error:
+        log.error("%s", error.message)
+        status = error.exit_status
+    except BaseException as error:  # noqa: BLE001 - as the docstring says
+        log.error("the worker failed: %s", type(error).__qualname__)
+        status = VitrineError.exit_status
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(status)
