@@ -1,10 +1,13 @@
-"""A store that fails when told to: before an operation, after it, or half-way through a put."""
+"""A store that fails when told to: before an operation, after it, half-way through a put, or full.
+
+It can also hold an operation up while something else happens.
+"""
 
 import enum
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from agent.errors import StoreError, StoreUnavailable
+from agent.errors import StoreError, StoreFull, StoreUnavailable
 from agent.store.base import Listed, Part, Store
 
 OPERATIONS = frozenset({"put", "get", "get_range", "size", "list", "delete"})
@@ -16,6 +19,11 @@ class Fault(enum.Enum):
     BEFORE = "nothing"
     AFTER = "everything: only the answer was lost"
     TORN = "half of a put, under its name: what a store does that breaks rule 2"
+    FULL = "nothing, nor by any later put until it is healed: space ran out; all else works"
+    DELAYED = "what should, but only after `meanwhile` had its turn"
+
+
+_NOTHING_DONE = frozenset({Fault.BEFORE, Fault.FULL})
 
 
 class FaultyStore:
@@ -34,18 +42,28 @@ class FaultyStore:
         fault: Fault = Fault.BEFORE,
         counted: Collection[str] = OPERATIONS,
         stays_down: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
-        """Fail never, where `fail_at` is None; with StoreUnavailable, where `error` is None."""
+        """Fail never, where `fail_at` is None.
+
+        `error` is what is raised, if it is not StoreFull where full and else StoreUnavailable.
+        """
         if not OPERATIONS.issuperset(counted):
             raise ValueError(f"no operations of a store: {sorted(set(counted) - OPERATIONS)}")
         self.inner = inner
         self.fail_at = fail_at
-        self.error = error or StoreUnavailable("the store failed, as it was told to")
+        full, down = StoreFull("no space left"), StoreUnavailable("the store failed, as told")
+        self.error = error or (full if fault is Fault.FULL else down)
         self.fault = fault
         self.counted = counted
         self.stays_down = stays_down
+        self.meanwhile = meanwhile
         self.operations = 0  # counted so far: a run without a fault tells how many there are
         self._lock = threading.Lock()
+
+    def heal(self) -> None:
+        """Fail no more."""
+        self.fail_at = None
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
         """Store an object, all or half of it, or nothing."""
@@ -53,7 +71,7 @@ class FaultyStore:
         if fault is Fault.TORN:
             whole = b"".join(parts)
             self.inner.put(name, [whole[: len(whole) // 2]])
-        elif fault is not Fault.BEFORE:
+        elif fault not in _NOTHING_DONE:
             self.inner.put(name, parts)
         if fault:
             raise self.error
@@ -96,10 +114,15 @@ class FaultyStore:
     def _fault(self, operation: str) -> Fault | None:
         """Count an operation; return what is wrong with it."""
         with self._lock:
-            down = self.stays_down and self.fail_at is not None and self.operations >= self.fail_at
-            if down:
+            failed_before = self.fail_at is not None and self.operations >= self.fail_at
+            if self.stays_down and failed_before:
                 return Fault.BEFORE
-            if operation not in self.counted:
-                return None
-            self.operations += 1
-            return self.fault if self.operations == self.fail_at else None
+            if operation in self.counted:
+                self.operations += 1
+            now = operation in self.counted and self.operations == self.fail_at
+        if self.fault is Fault.FULL:
+            return Fault.FULL if operation == "put" and (now or failed_before) else None
+        if now and self.fault is Fault.DELAYED:
+            self.meanwhile()
+            return None
+        return self.fault if now else None

@@ -50,6 +50,31 @@ def test_a_store_that_stays_down_answers_nothing_more() -> None:
         inner.get("b")
 
 
+def test_a_full_store_takes_nothing_until_it_is_healed() -> None:
+    """From the n-th operation on no put comes through, whatever kind that was; reads go on."""
+    inner = MemoryStore()
+    store = FaultyStore(inner, fail_at=2, fault=Fault.FULL)
+    store.put("a", [b"x"])
+    assert store.get("a") == b"x"
+    for _ in range(2):
+        with pytest.raises(StoreFull):
+            store.put("b", [b"y"])
+    assert [one.name for one in store.list("")] == ["a"]
+    store.heal()
+    store.put("b", [b"y"])
+    assert inner.get("b") == b"y"
+
+
+def test_a_delayed_operation_sees_what_happened_meanwhile() -> None:
+    """It is held up at its number, and then does what it should."""
+    inner = MemoryStore()
+    store = FaultyStore(
+        inner, fail_at=2, fault=Fault.DELAYED, meanwhile=lambda: inner.put("theirs", [b"y"])
+    )
+    store.put("ours", [b"x"])
+    assert sorted(one.name for one in store.list("")) == ["ours", "theirs"]
+
+
 def test_unknown_operations_are_refused() -> None:
     """A misspelt kind would never fail, and its test would prove nothing."""
     with pytest.raises(ValueError, match="puts"):
