@@ -17,7 +17,8 @@ import msgspec
 from agent.backup.listing import Found, links, make_entry, special_entry, xattrs
 from agent.clock import Clock
 from agent.crypto.naming import ObjectHasher, object_name
-from agent.encode.chunker import MAX_CHUNK_BYTES, Chunker
+from agent.encode.chunker import Chunker
+from agent.encode.cuts import LOOK_AHEAD_BYTES, Cuts, cuts_of
 from agent.model.ids import TreeId
 from agent.model.tree import HOLE, Entry, Flaw, Kind
 from agent.repository.trees import fold_extents
@@ -159,22 +160,29 @@ class FileReader:
         size = st.st_size
         if size <= len(self._view) and st.st_blocks * 512 >= size:
             data = self._view[: self._fill(fd, 0, 0, size)]
-            return [self._stored(chunk) for chunk in self._chunker.cut(data)], object_name(data)
+            cuts = cuts_of(data, len(data), self._chunker)
+            return [self._stored(chunk) for chunk in cuts.cut(data)], object_name(data)
         extents: Extents = []
         digest = ObjectHasher()
         for start, end, is_hole in stretches(fd, st):
             if is_hole:
                 extents.append((HOLE, end - start))
                 self._hash_zeros(digest, end - start)
-            elif self._stretch(fd, start, end, extents, digest) < end:
+            elif self._stretch(fd, (start, end), size, extents, digest) < end:
                 break  # cut short while we read: the caller sees it by the size
         return extents, digest.digest()
 
     def _stretch(
-        self, fd: int, start: int, end: int, extents: Extents, digest: ObjectHasher
+        self,
+        fd: int,
+        stretch: tuple[int, int],
+        size: int,
+        extents: Extents,
+        digest: ObjectHasher,
     ) -> int:
         """Append the extents of a stretch of data; return where it ended."""
-        at, kept = start, 0
+        (at, end), kept = stretch, 0
+        cuts: Cuts | None = None if stretch == (0, size) else self._chunker
         while True:
             wanted = min(len(self._view) - kept, end - at)
             got = self._fill(fd, kept, at, wanted)
@@ -183,7 +191,8 @@ class FileReader:
             at += got
             final = at == end or got < wanted
             used = 0
-            for chunk in self._chunker.cut(data) if final else self._chunker.cut_some(data):
+            cuts = cuts or cuts_of(data, size, self._chunker)  # the first piece tells
+            for chunk in cuts.cut(data) if final else cuts.cut_some(data):
                 extents.append(self._stored(chunk))
                 used += len(chunk)
             if final:
@@ -254,4 +263,4 @@ def _same(before: os.stat_result, after: os.stat_result) -> bool:
     )
 
 
-assert BUFFER_BYTES >= 2 * MAX_CHUNK_BYTES  # noqa: S101 - or `_stretch` could not go on
+assert BUFFER_BYTES >= 2 * LOOK_AHEAD_BYTES  # noqa: S101 - or `_stretch` could not go on
