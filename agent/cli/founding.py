@@ -97,12 +97,24 @@ class Administrator:
     password: str
 
 
+def check_vault(places: Places, name: str, clock: Clock) -> None:
+    """Raise what would keep the vault from being made; makes the repository where there is none.
+
+    Before a gate is founded: what enrols its administrator is shown once.
+    """
+    _, gate = _known(places, settle_seconds=0.0)  # not saved
+    if any(known.name == name for known in gate.vault):
+        raise ConfigInvalid(
+            f"there is a vault {name!r} already",
+            hint="choose another name, or see `vitrine status`",
+        )
+    _store(places, clock).close()
+
+
 def found_vault(places: Places, vault: NewVault, settle_seconds: float, clock: Clock) -> None:
     """Make the vault and its keys, and add it to the configuration of agent and gate."""
     _make_directories(places)
     agent, gate = _known(places, settle_seconds)
-    if any(known.name == vault.name for known in gate.vault):
-        raise ConfigInvalid(f"there is a vault {vault.name!r} already")
     store = _store(places, clock)
     try:
         bundle, reader = _make_keys(places, store, vault)

@@ -12,6 +12,7 @@ from agent.cli.founding import (
     Administrator,
     NewVault,
     Places,
+    check_vault,
     found_gate,
     found_vault,
     has_gate,
@@ -64,6 +65,7 @@ class Founded(msgspec.Struct, frozen=True):
     help="Read the administrator's password from the first line of this file.",
 )  # fmt: skip
 @click.option("--settle-seconds", default=_SETTLE_DEFAULT, show_default=True,
+              type=click.FloatRange(min=0.1),
               help="How long a source must be quiet before a snapshot.")  # fmt: skip
 @json_option
 @config_dir_option
@@ -93,6 +95,7 @@ def init(  # noqa: PLR0913, PLR0917 - one parameter an option
     places = Places.of(config_dir.absolute(), directory.absolute())
     passphrase = _passphrase(passphrase_file)
     wanted = NewVault(vault, department, level, _sources(sources), passphrase)
+    check_vault(places, vault, clock)
     added = None
     if not has_gate(places):
         name = administrator or pwd.getpwuid(os.geteuid()).pw_name

@@ -70,13 +70,14 @@ def run(arguments: list[str]) -> int:
     """Return the exit status of one command; what goes wrong is told on standard error."""
     try:
         status = vitrine.main(arguments, prog_name="vitrine", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("vitrine: interrupted", err=True)
         return _INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # the latter is what click makes of the former
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` is no error
         return 0
     except Exception as error:  # noqa: BLE001 - the edge: nobody should meet a traceback

@@ -130,7 +130,7 @@ def progress_bar() -> Iterator[Callable[[messages.Progress], None]]:
     task = bar.add_task("", total=None)
 
     def show(step: messages.Progress) -> None:
-        if clock.monotonic() - started < _AFTER_S:
+        if not errors.is_terminal or clock.monotonic() - started < _AFTER_S:
             return
         bar.start()
         total = step.total or None
@@ -139,7 +139,8 @@ def progress_bar() -> Iterator[Callable[[messages.Progress], None]]:
     try:
         yield show
     finally:
-        bar.stop()
+        if bar.live.is_started:  # else it would leave an empty line
+            bar.stop()
 
 
 class _Amount(ProgressColumn):

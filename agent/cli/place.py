@@ -85,9 +85,13 @@ def first_line(path: Path) -> str:
     try:
         line = path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"{path} cannot be read") from error
+        raise ConfigInvalid(
+            f"{path} cannot be read as a secret", hint="it is one line of UTF-8 text"
+        ) from error
     if not line:
-        raise ConfigInvalid(f"the first line of {path} is empty")
+        raise ConfigInvalid(
+            f"{path} is empty", hint="write the secret into its first line, without quotes"
+        )
     return line
 
 

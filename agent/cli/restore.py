@@ -96,7 +96,7 @@ def recover(
     else:
         passphrase = first_line(passphrase_file)
     if not repository.is_dir():
-        raise ConfigInvalid(f"there is no directory {repository}")
+        raise ConfigInvalid(f"there is no directory {repository}", hint="check the path")
     store = LocalStore(repository.absolute())
     try:
         with progress_bar() as show:

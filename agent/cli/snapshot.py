@@ -49,10 +49,10 @@ def _taken(config_dir: Path, vault: str, full: bool) -> tuple[SnapshotTaken, ...
 
 
 def _show(one: SnapshotTaken) -> None:
+    flaw = f"; {one.incomplete} incomplete: see `vitrine status`" if one.incomplete else ""
     if not one.id:
-        console.print(f"{one.vault}: nothing has changed ({number(one.files)} files).")
+        console.print(f"{one.vault}: nothing has changed ({number(one.files)} files){flaw}")
         return
-    flaw = f", {one.incomplete} incomplete" if one.incomplete else ""
     console.print(
         f"{one.vault}: snapshot {one.id[:12]}, {number(one.files)} files "
         f"({size(one.bytes)}); read {number(one.read_files)}, added {size(one.added_bytes)} "

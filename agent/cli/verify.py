@@ -89,7 +89,8 @@ def _show(report: Report, vaults: int, seconds: float, as_json: bool) -> None:
             f"in {seconds:.1f} s, {depth}."
         )
         for finding in report.findings:
-            console.print(styled("bold red", finding.name), f": {finding.problem}", sep="")
+            said = finding.problem.removeprefix(finding.name).lstrip()
+            console.print(styled("bold red", finding.name), said)
             console.print(f"    {finding.advice}")
     if not report.is_clean:
         count = len(report.findings) + report.more_findings

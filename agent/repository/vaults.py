@@ -35,6 +35,7 @@ from agent.store.base import Store
 
 VERSION = 1
 _log = logging.getLogger(__name__)
+_CHECK_PATH = "check the path, or make one with `vitrine init`"
 _WRITER_PURPOSE = b"vitrine writer 1"
 
 
@@ -74,14 +75,18 @@ def open_repository(store: Store) -> RepositoryInfo:
     except ObjectMissing:
         raise NotARepository(
             "there is no Vitrine repository at this place",
-            hint="check the path, or make one with `vitrine init`",
+            hint=_CHECK_PATH,
         ) from None
     try:
         info = msgspec.json.decode(data, type=RepositoryInfo)
     except UNDECODABLE:
-        raise NotARepository("the file `repository` here is not Vitrine's") from None
+        raise NotARepository(
+            "the file `repository` here is not Vitrine's", hint=_CHECK_PATH
+        ) from None
     if info.format != "vitrine":
-        raise NotARepository(f"this is a repository of {info.format!r}, not of Vitrine")
+        raise NotARepository(
+            f"this is a repository of {info.format!r}, not of Vitrine", hint=_CHECK_PATH
+        )
     if info.version != VERSION:
         raise RepositoryTooNew(
             f"the repository has version {info.version}; this program knows {VERSION}",
