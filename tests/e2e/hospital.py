@@ -6,7 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -323,8 +323,3 @@ def unmount_all(directory: Path) -> None:
     for path in mounts_below(directory):
         with suppress(subprocess.CalledProcessError):
             subprocess.run(["umount", "--lazy", path], check=True, capture_output=True)
-
-
-def read_all(root: Path, paths: Sequence[str]) -> dict[str, bytes]:
-    """Return the content of files below `root`."""
-    return {path: (root / path).read_bytes() for path in paths}

@@ -1,7 +1,6 @@
 """The main job, end to end: protect, snapshot, unlock, browse, lock, restore, recover."""
 
 import errno
-import hashlib
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ import pytest
 
 from agent.cli.people import as_user, become
 from agent.model.snapshot import Trigger
+from agent.repository import layout
 from tests.e2e.hospital import VAULT, Installation, Person, is_mounted, mounts_below
 from tests.fakes.compare import differences
 from tests.fakes.vaults import stored_ids
@@ -330,9 +330,12 @@ def _sessions(hospital: Installation, uid: int) -> list[object]:
 
 
 def _packs(hospital: Installation) -> list[str]:
-    """Return the packs that are stored, by name and content."""
-    found = (hospital.repository / "packs").glob("??/*")
-    return [path.name for path in found if len(path.name) == len(hashlib.sha256().hexdigest())]
+    """Return the names of the packs that are stored."""
+    store = hospital.store()
+    try:
+        return [listed.name for listed in store.list(layout.PACKS)]
+    finally:
+        store.close()
 
 
 def _workers(hospital: Installation) -> list[int]:
