@@ -162,7 +162,7 @@ def _goes_on(recorded: Recorded, count: int, root: Path) -> None:
 
 def test_what_was_not_synced_may_be_lost_halved_or_there() -> None:
     """A name before its bytes, bytes without a name; a name that was synced stays."""
-    made = [Named(0, "a", 1), Written(1, b"abcd")]
+    made: list[Change] = [Named(0, "a", 1), Written(1, b"abcd")]
     assert states(made) == {
         (),
         (("a", b""),),
@@ -171,7 +171,7 @@ def test_what_was_not_synced_may_be_lost_halved_or_there() -> None:
     }
     assert states([*made, Synced(1)]) == {(), (("a", b"abcd"),)}
     assert states([*made, Synced(0)]) == {(("a", b""),), (("a", b"ab"),), (("a", b"abcd"),)}
-    removed = [*made, Synced(1), Synced(0), Named(0, "a", None)]
+    removed: list[Change] = [*made, Synced(1), Synced(0), Named(0, "a", None)]
     assert states(removed) == {(), (("a", b"abcd"),)}
 
 
