@@ -7,6 +7,7 @@ because a number is given once, and the key is never used for another pack.
 """
 
 import os
+from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 
-from agent.errors import ObjectDamaged, WrongKey
+from agent.errors import ObjectDamaged, StoreUnavailable, WrongKey
 
 PACK_KEY_BYTES = 32
 TAG_BYTES = 16
@@ -29,6 +30,7 @@ SEED_BYTES = 64 + 32  # ML-KEM-768 seed (FIPS 203 7.1), then the X25519 private 
 PUBLIC_BYTES = 1184 + 32
 SEALED_KEY_BYTES = 1088 + 32 + PACK_KEY_BYTES + TAG_BYTES  # encapsulations, key, tag: 1,168
 
+_RANDOM = Path("/dev/urandom")  # what os.urandom returns could not be wiped
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
@@ -50,13 +52,22 @@ class SealKey:
         except ValueError:
             raise WrongKey("a seal key is no point of its groups: it was damaged") from None
 
-    def new_pack_key(self, context: bytes) -> tuple[bytes, bytes]:
-        """Return a fresh pack key and its sealed form, bound to `context`."""
-        key = os.urandom(PACK_KEY_BYTES)
+    def new_pack_cipher(self, context: bytes) -> tuple["FrameCipher", bytes]:
+        """Return what seals a new pack's frames, and the pack's key sealed, bound to `context`.
+
+        The key itself is wiped here; the cipher holds its schedule until it is dropped, and
+        OpenSSL wipes that: an agent that has finished a pack can open it no more.
+        """
+        key = bytearray(PACK_KEY_BYTES)
+        with _RANDOM.open("rb", buffering=0) as source:
+            if source.readinto(key) != PACK_KEY_BYTES:
+                raise StoreUnavailable("/dev/urandom gave less than was asked for")
         try:
-            return key, _SUITE.encrypt(key, self._key, info=context)
+            return FrameCipher(key), _SUITE.encrypt(key, self._key, info=context)
         except ValueError:  # a point of low order: RFC 9180 7.1.4 refuses its shared secret
             raise WrongKey("a seal key is of low order: it was damaged or forged") from None
+        finally:
+            key[:] = bytes(PACK_KEY_BYTES)
 
 
 class OpeningKey:
@@ -101,8 +112,8 @@ class FrameCipher:
 
     __slots__ = ("_aead",)
 
-    def __init__(self, pack_key: bytes) -> None:
-        """Take the pack's own 32-byte key."""
+    def __init__(self, pack_key: bytes | bytearray) -> None:
+        """Take the pack's own 32-byte key; the caller may wipe it afterwards."""
         self._aead = AESGCM(pack_key)
 
     def seal(self, number: int, plain: bytes | bytearray | memoryview, context: bytes) -> bytes:

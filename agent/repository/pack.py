@@ -90,10 +90,10 @@ class PackBuilder:
     ) -> None:
         """Start a pack with a fresh key."""
         clear = HEADER.pack(MAGIC, VERSION, SUITE, kind, 0, vault, epoch, SEALED_KEY_BYTES)
-        key, sealed_key = seal.new_pack_key(clear)
+        cipher, sealed_key = seal.new_pack_cipher(clear)
         self.kind = kind
         self._index = index
-        self._cipher = FrameCipher(key)
+        self._cipher = cipher
         self._digest = _preamble_digest(clear + sealed_key)
         self._hasher = ObjectHasher()
         self._parts: list[bytes | bytearray] = []
@@ -133,6 +133,7 @@ class PackBuilder:
     def finish(self) -> tuple[Contents, list[bytes | bytearray]]:
         """Return what the pack holds and its bytes in pieces, ready to be put."""
         self._close_group()
+        del self._cipher  # and the key with it: what was sealed stays shut
         table_offset = self.stored_bytes
         table = self._index.seal(_encode_table(self._frames, self._chunks), _table(self._digest))
         self._append(table)

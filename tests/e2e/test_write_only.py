@@ -61,6 +61,15 @@ def test_the_memory_of_the_agent_holds_no_opening_key(hospital: Installation) ->
         assert hospital.secrets().epochs[1] in gate, "and finds an opening key where one is"
 
 
+def test_the_memory_of_the_agent_holds_no_key_of_a_finished_pack(hospital: Installation) -> None:
+    """A pack's key is gone with the pack: not wiped late, not left to chance."""
+    with hospital.up() as running:
+        hospital.wait_for_snapshot(1)
+        agent = _memory(running.pid("agent"))
+    assert hospital.secrets().id_key in agent, "the search finds what is there"
+    assert [key for key in _pack_keys(hospital) if key in agent] == []
+
+
 def test_no_key_in_the_agents_bundle_unseals_a_pack(hospital: Installation) -> None:
     """Each of its keys, and all of them in a row, tried as the opening key's seed."""
     with hospital.agent_alone():

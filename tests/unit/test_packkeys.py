@@ -20,16 +20,17 @@ SEAL = OPENING.seal_key()
 
 def test_a_sealed_key_comes_back_with_its_context_only() -> None:
     """The pack's header is bound to its key."""
-    key, sealed = SEAL.new_pack_key(b"header")
+    cipher, sealed = SEAL.new_pack_cipher(b"header")
     assert len(sealed) == SEALED_KEY_BYTES
-    assert OPENING.unseal(sealed, b"header") == key
+    opened = FrameCipher(OPENING.unseal(sealed, b"header"))
+    assert opened.open(7, cipher.seal(7, b"frame", b""), b"") == b"frame"
     with pytest.raises(ObjectDamaged):
         OPENING.unseal(sealed, b"another header")
 
 
 def test_another_opening_key_does_not_unseal() -> None:
     """Departments are apart."""
-    _, sealed = SEAL.new_pack_key(b"header")
+    _, sealed = SEAL.new_pack_cipher(b"header")
     with pytest.raises(ObjectDamaged):
         OpeningKey.generate().unseal(sealed, b"header")
 
@@ -47,7 +48,7 @@ def test_what_is_no_sealed_key_is_damage(sealed: bytes) -> None:
 
 def test_flipping_any_part_of_a_sealed_key_is_noticed() -> None:
     """Both encapsulations, the ciphertext and the tag count."""
-    _, sealed = SEAL.new_pack_key(b"header")
+    _, sealed = SEAL.new_pack_cipher(b"header")
     for position in (0, 500, 1087, 1088, 1119, 1120, 1151, 1152, SEALED_KEY_BYTES - 1):
         damaged = bytearray(sealed)
         damaged[position] ^= 1
@@ -65,7 +66,7 @@ def test_what_is_no_seal_key_is_refused(raw: bytes) -> None:
 def test_a_seal_key_of_low_order_seals_nothing() -> None:
     """Its shared secret would be known to everybody."""
     with pytest.raises(WrongKey):
-        SealKey(bytes(PUBLIC_BYTES)).new_pack_key(b"header")
+        SealKey(bytes(PUBLIC_BYTES)).new_pack_cipher(b"header")
 
 
 def test_a_seed_of_another_length_is_refused() -> None:
