@@ -1,8 +1,6 @@
 """The real daemon, killed at random moments: what was acknowledged stays, nothing is kept twice."""
 
 import os
-import random
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,53 +9,86 @@ import trio
 from agent.agentd import snapshot_once
 from agent.clock import SystemClock
 from agent.control.agent_messages import TakeSnapshot
-from agent.model.tree import Kind
+from agent.model.snapshot import SnapshotInfo
+from agent.model.tree import Flaw, Kind
+from agent.repository.reader import VaultReader
+from agent.restore.recover import Recovery, Wanted
 from tests.fakes.agents import AgentOnDisk
-from tests.fakes.vaults import content, stored_ids, walk
+from tests.fakes.chance import chance, rounds
+from tests.fakes.compare import differences
+from tests.fakes.moving_source import MovingSource, is_whole
+from tests.fakes.vaults import PASSPHRASE, content, stored_ids, walk
 
-ROUNDS = int(os.environ.get("VITRINE_KILL_ROUNDS", "15"))
+KILLS_IN_CI = 24
+CHECKED_AT_ONCE = 50  # rounds after which all snapshots are read and a copy is recovered
+LARGE = 8_000_000
 
 
-def change(source: Path, chance: random.Random) -> None:
-    """Add a study, rewrite a file, delete or move an old study."""
-    study = source / f"s{chance.randrange(40)}"
-    shutil.rmtree(study, ignore_errors=True)
-    study.mkdir()
-    for number in range(chance.randrange(60)):
-        (study / f"i{number}").write_bytes(chance.randbytes(chance.randrange(20_000)))
-    (source / "large").write_bytes(chance.randbytes(chance.randrange(8_000_000)))
-    if chance.random() < 0.3:
-        study.rename(source / f"moved{chance.randrange(10)}-{chance.randrange(10**9)}")
+def _check(reader: VaultReader, info: SnapshotInfo) -> None:
+    """Fail unless every file of a snapshot is there, and whole or marked."""
+    for path, entry in walk(reader, info.snapshot.root):
+        if entry.kind is Kind.FILE and entry.flaw is not Flaw.UNREADABLE:
+            data = content(reader, entry)
+            assert len(data) == entry.size
+            name = path.rsplit(b"/", 1)[-1]
+            assert entry.flaw is Flaw.CHANGED_WHILE_READ or is_whole(name, data), path
+
+
+class Killing:
+    """An agent that is killed and started again, over a source that never rests."""
+
+    def __init__(self, scratch: Path) -> None:
+        """Start with nothing acknowledged."""
+        scratch.mkdir()
+        self.agent = AgentOnDisk(scratch)
+        self.chance = chance("kills")
+        self.moving = MovingSource(self.agent.source, scratch / "outside", self.chance)
+        self.acknowledged: list[SnapshotInfo] = []
+
+    def round(self) -> None:
+        """Start the daemon, change the source meanwhile, kill it, and count its snapshots."""
+        clock = SystemClock()
+        process = self.agent.start()
+        until = clock.monotonic() + self.chance.uniform(0.2, 1.6)
+        while clock.monotonic() < until and process.poll() is None:
+            self.moving.step()
+            if self.chance.random() < 0.01:  # one that takes long to read
+                path = self.agent.source / "large"
+                path.write_bytes(self.chance.randbytes(self.chance.randrange(LARGE)))
+        assert process.poll() is None, (self.agent.scratch / "agent.log").read_text()
+        process.kill()
+        process.wait()
+        taken = self.agent.snapshots()
+        assert taken[: len(self.acknowledged)] == self.acknowledged
+        self.acknowledged = taken
+
+    def check(self, target: Path) -> None:
+        """Fail unless all snapshots are whole, and a recovered copy is as the source is now."""
+        agent = self.agent
+        trio.run(snapshot_once, agent.config, TakeSnapshot(), lambda _: None)
+        assert agent.differences() == []
+        reader, taken = agent.reader(), agent.snapshots()
+        assert taken[: len(self.acknowledged)] == self.acknowledged
+        for info in taken:
+            _check(reader, info)
+        ids = stored_ids(agent.store, agent.vault.secrets)
+        assert len(ids) == len(set(ids))
+        recovery = Recovery(agent.store, SystemClock(), lambda *_: None)
+        recovery.recover(Wanted("radiology"), PASSPHRASE, str(target)).outcome.check()
+        assert differences(agent.source, target / os.path.basename(agent.source)) == []
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments_nothing_is_lost_wrong_or_stored_twice(tmp_path: Path) -> None:
-    """After each kill every snapshot is whole; in the end the newest is the source."""
-    agent = AgentOnDisk(tmp_path)
-    seed = random.randrange(2**32)
-    chance = random.Random(seed)
-    print(f"seed {seed}")  # noqa: T201 - shown when it fails
-    clock = SystemClock()
-    acknowledged = 0
-    for _ in range(ROUNDS):
-        process = agent.start()
-        until = clock.monotonic() + chance.uniform(0.4, 2.0)
-        while clock.monotonic() < until and process.poll() is None:
-            change(agent.source, chance)
-        assert process.poll() is None, (tmp_path / "agent.log").read_text()
-        process.kill()
-        process.wait()
-        taken = agent.snapshots()
-        assert len(taken) >= acknowledged
-        acknowledged = len(taken)
+    """After each kill all snapshots are there; in the end a recovered copy equals the source."""
+    left = rounds(KILLS_IN_CI)
+    acknowledged = number = 0
+    while left > 0:
+        killing = Killing(tmp_path / f"part{number}")
+        for _ in range(min(left, CHECKED_AT_ONCE)):
+            killing.round()
+        killing.check(tmp_path / f"recovered{number}")
+        killing.agent.store.close()
+        acknowledged += len(killing.acknowledged)
+        left, number = left - CHECKED_AT_ONCE, number + 1
     assert acknowledged > 1
-    trio.run(snapshot_once, agent.config, TakeSnapshot(), lambda _: None)
-    assert agent.differences() == []
-    reader = agent.reader()
-    for info in agent.snapshots():
-        for _, entry in walk(reader, info.snapshot.root):
-            if entry.kind is Kind.FILE:
-                assert len(content(reader, entry)) == entry.size
-    ids = stored_ids(agent.store, agent.vault.secrets)
-    assert len(ids) == len(set(ids))
-    agent.store.close()
