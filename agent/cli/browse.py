@@ -43,7 +43,10 @@ def ls(vault: str, path: str, at: str, as_json: bool, config_dir: Path) -> None:
     try:
         found = [Found(name, status) for name, status in entries(directory)]
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"there is no directory {path!r} in that snapshot") from None
+        raise NotFound(
+            f"there is no directory {path!r} in that snapshot",
+            hint=f"`vitrine ls {vault}` shows what there is",
+        ) from None
     if as_json:
         print_json([_plain(item) for item in found])
         return

@@ -83,7 +83,8 @@ class WorkerChannel:
             await self._ready.wait()
         if self._gone.is_set() or not self._ready.is_set():
             raise self.failure or MountFailed(
-                "the session's worker did not start: it ended, or hangs"
+                "the session's worker did not start: it ended, or hangs",
+                hint="see the launcher's log",
             )
 
     @property
