@@ -11,8 +11,6 @@ import msgspec
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -121,9 +119,9 @@ def progress_bar() -> Iterator[Callable[[messages.Progress], None]]:
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=24),
         _Amount(),
-        TimeRemainingColumn(),
+        _TimeLeft(),
         console=errors,
         transient=True,
     )
@@ -144,13 +142,22 @@ def progress_bar() -> Iterator[Callable[[messages.Progress], None]]:
 
 
 class _Amount(ProgressColumn):
-    """Bytes as sizes, everything else as counts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._bytes, self._count = DownloadColumn(), MofNCompleteColumn()
+    """Bytes as sizes, everything else as counts; the total where it is known."""
 
     def render(self, task: Task) -> RenderableType:
         """Return the amount in the unit of the task."""
-        column = self._bytes if task.fields.get("unit") == "bytes" else self._count
-        return column.render(task)
+        unit = str(task.fields.get("unit", ""))
+        shown = [number(int(n)) if unit != "bytes" else size(int(n)) for n in _known(task)]
+        return Text(" of ".join(shown) + ("" if unit in {"", "bytes"} else f" {unit}"))
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """How long it will take; nothing where nobody can know."""
+
+    def render(self, task: Task) -> Text:
+        """Return the time that remains."""
+        return Text("") if task.total is None else super().render(task)
+
+
+def _known(task: Task) -> list[float]:
+    return [task.completed] if task.total is None else [task.completed, task.total]

@@ -3,6 +3,7 @@
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
+from rich.progress import Progress
 
 from agent.cli import output
 from agent.cli.main import vitrine
@@ -52,3 +53,20 @@ def test_each_command_says_in_one_line_what_it_does() -> None:
 def test_one_thing_is_not_told_as_many(count: int, said: str) -> None:
     """A count takes the noun's form with it."""
     assert output.counted(count, "pack") == said
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "unit", "said"),
+    [
+        (2_400_000_000, 5_000_000_000, "bytes", "2.4 GB of 5.0 GB"),
+        (24_000, None, "files", "24,000 files"),
+        (3, 4, "objects", "3 of 4 objects"),
+    ],
+)
+def test_progress_says_what_is_known(done: int, total: int | None, unit: str, said: str) -> None:
+    """A total that nobody knows is left out, and so is the time that remains."""
+    bar = Progress(output._TimeLeft())
+    bar.add_task("", total=total, completed=done, unit=unit)
+    (task,) = bar.tasks
+    assert str(output._Amount().render(task)) == said
+    assert (str(output._TimeLeft().render(task)) == "") == (total is None)
