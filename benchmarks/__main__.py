@@ -4,6 +4,7 @@ Writes docs/benchmarks.md unless --quick is given or only some cases are measure
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     wanted = set(options.case or _KEYS)
     results = Results()
+    load, *_ = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.scratch) as directory:
         scratch = Path(directory)
         _hospital(scratch, options, wanted, results)
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         if lines:
             print("\n" + ("Cold cache" if cold else "Warm cache"), *lines, sep="\n")
     if options.output:
-        options.output.write_text(report.document(results, _setting(options)))
+        options.output.write_text(report.document(results, _setting(options, load)))
         print(f"\nwritten: {options.output}")
     return 0
 
@@ -107,7 +109,7 @@ def _small(scratch: Path, options: argparse.Namespace, wanted: set[str], results
         cases.round(number)
 
 
-def _setting(options: argparse.Namespace) -> Setting:
+def _setting(options: argparse.Namespace, load: float) -> Setting:
     return Setting(
         command=" ".join(["python -m benchmarks", *sys.argv[1:]]),
         date=datetime.now(UTC).date().isoformat(),
@@ -116,6 +118,7 @@ def _setting(options: argparse.Namespace) -> Setting:
         small_files=options.small_files,
         settle_seconds=_QUICK_SETTLE_S if options.quick else _SETTLE_S,
         peers=Restic.version() if Restic.is_installed() else "no restic",
+        load=load,
     )
 
 

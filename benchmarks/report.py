@@ -25,7 +25,9 @@ text records of 1 to 8 KB and one SQLite database: `benchmarks/hospital.py`.  Th
 new studies, merged patients, addenda, deletions, renames and database changes:
 `benchmarks/next_day.py`.  Small files: {small:,} of 128 bytes.
 
-**Machine**: {cores} cores, {memory:.0f} GB of memory, {system}; Python {python}, {peers}.
+**Machine**: {cores} cores, {memory:.0f} GB of memory, {system}; Python {python}, {peers}.  Other
+programs kept {load:.1f} processes busy when it began: above 0.5 or so, believe the ratios and the
+processor times rather than the seconds.
 """
 _NOTES = """\
 How to read it:
@@ -59,6 +61,7 @@ class Setting(NamedTuple):
     small_files: int
     settle_seconds: float
     peers: str
+    load: float  # the load average of the minute before
 
 
 def table(results: Results, *, cold: bool) -> list[str]:
@@ -81,6 +84,7 @@ def document(results: Results, setting: Setting) -> str:
         system=platform.system(),
         python=platform.python_version(),
         peers=setting.peers,
+        load=setting.load,
     )
     parts = ["# Benchmarks", "", explained]
     for cold, title in ((False, "Warm cache"), (True, "Cold cache")):
