@@ -5,8 +5,10 @@
 SHELL := bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
+ROUNDS ?= 100
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help setup setup-run check lint format test demo bench lock clean
+.PHONY: help setup setup-run check lint format test torture demo bench lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -32,6 +34,11 @@ format: setup ## let ruff mend what it can
 
 test: setup ## pytest; pick with PYTEST_ARGS="-m 'not slow' tests/unit"
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+torture: setup ## break it for hours; ROUNDS=100 times what CI does, SEED=N repeats
+	@seed=$(SEED); echo "SEED=$$seed ROUNDS=$(ROUNDS)"; \
+	VITRINE_SEED=$$seed VITRINE_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/crash \
+	  --hypothesis-seed=$$seed -o faulthandler_timeout=0 $(PYTEST_ARGS)
 
 demo: setup-run ## see it work: back up, unlock, browse, lock
 	$(BIN)/vitrine demo

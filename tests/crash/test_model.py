@@ -44,6 +44,7 @@ class Host:
         self.dirty: dict[bytes, set[bytes]] = {}
         self.taken: dict[int, Contents] = {}
         self.attempts: list[Contents] = []  # since the last acknowledgement: may be there
+        self.unheard: dict[int, list[Contents]] = {}  # sequence → which attempts it may be of
 
     def run(self, *, full: bool) -> None:
         """Take a snapshot; the model then has it too."""
@@ -57,8 +58,10 @@ class Host:
             self.attempts.append(now)
             raise
         self.dirty.clear()
+        for sequence in range(max(self.taken, default=0) + 1, outcome.last.sequence):
+            self.unheard[sequence] = self.attempts
         self.taken[outcome.last.sequence] = now
-        self.attempts.clear()
+        self.attempts = []
 
     def touched(self, path: str) -> Path:
         """Note what an event would have said of `path`."""
@@ -148,7 +151,7 @@ class VaultMachine(RuleBasedStateMachine):
             theirs = {sequence: told for (id_, sequence), told in found.items() if id_ == host.id}
             assert host.taken.items() <= theirs.items()
             for sequence in theirs.keys() - host.taken.keys():  # stored, but the answer was lost
-                assert theirs[sequence] in host.attempts
+                assert theirs[sequence] in host.unheard.get(sequence, host.attempts)
                 host.taken[sequence] = theirs[sequence]
 
     def teardown(self) -> None:
