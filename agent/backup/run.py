@@ -245,8 +245,8 @@ class VaultBackup:
         )
         info = writer.commit(snapshot)
         self._tip = Tip(snapshot.sequence, info.id)
+        self._record(info)  # before the note, which is what says that this was done
         self._note(journal, _Previous(self._tip, snapshot.root, snapshot.taken_ns))
-        self._record(info)
         return info
 
     def _note(self, journal: Journal, last: "_Previous") -> None:
@@ -258,7 +258,10 @@ class VaultBackup:
         self._last_taken_ns = last.taken_ns
 
     def _previous(self, journal: Journal, tip: Tip) -> "_Previous | None":
-        """Return what this host's last snapshot was, or None before the first."""
+        """Return what this host's last snapshot was, or None before the first.
+
+        One that was stored without our hearing of it is recorded now.
+        """
         if not tip.sequence:
             return None
         noted = _noted(journal)
@@ -268,6 +271,9 @@ class VaultBackup:
         data = self._store.get(layout.snapshot(vault, host, tip.sequence))
         verify = self._keys.signer().verify_key()
         info = decode_snapshot(data, self._keys.index(), verify, vault, host, tip.sequence)
+        # Behind by more than one is a journal that was lost: those had been recorded.
+        if (noted.tip.sequence if noted else 0) == tip.sequence - 1:
+            self._record(info)
         return _Previous(tip, info.snapshot.root, info.snapshot.taken_ns)
 
     def _incomplete(self, prepared: _Prepared) -> tuple[SourceState, ...]:

@@ -33,7 +33,7 @@ from tests.fakes.vaults import PASSPHRASE, Vault, snapshots
 ExpectLog = Callable[..., None]
 Told = dict[tuple[bytes, int], Contents]
 RECOVERIES_IN_CI = 300
-PAIRS_IN_CI = 200
+PAIRS_IN_CI = 120
 
 
 class Small:
