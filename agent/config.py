@@ -69,7 +69,7 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     policy_dir: str = ""  # a site's own policies, in place of the shipped ones
     absolute_seconds: int = 4 * 3600  # NIST SP 800-63B-4: at most 12 h at AAL3
     idle_seconds: int = 15 * 60  # the same: at most 15 min at AAL3
-    cache_bytes: int = 256 * MiB  # of decoded content in a session's worker
+    cache_bytes: int = 128 * MiB  # of decoded content; a worker takes about 100 MB beside it
 
 
 class LauncherConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

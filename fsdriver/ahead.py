@@ -1,8 +1,9 @@
 """Reading ahead: who reads in sequence gets the next bytes fetched before asking.
 
-Two patterns: through one file, and through the files of a directory in its order.  Anything else
-costs ranged reads of exactly what was asked.  Work that does not fit the queue is dropped: it is
-a hint, and errors wait for the real read.
+Three patterns: through one file; through the files of a directory in its order; and through files
+in the order in which they were stored, which is how a walk over many small directories reads (a
+PACS has one or two files in each).  Anything else costs ranged reads of exactly what was asked.
+Work that does not fit the queue is dropped: it is a hint, and errors wait for the real read.
 """
 
 from collections import OrderedDict
@@ -14,8 +15,8 @@ from itertools import islice
 import trio
 
 from agent.errors import VitrineError
-from agent.model.ids import ChunkId
-from agent.model.tree import Entry
+from agent.model.ids import ID_BYTES, ChunkId
+from agent.model.tree import EXTENT, HOLE, Entry
 from fsdriver.content import Content, ContentReader
 from fsdriver.nodes import Node, Pages
 from fsdriver.view import View
@@ -26,6 +27,8 @@ MAX_WINDOW_BYTES = 16 * MiB  # 0.1 s at a slow disk's pace; bounds what a wrong 
 SLACK_BYTES = MiB  # the kernel's own read-ahead may ask out of order by this much
 FOLLOWED_DIRECTORIES = 256
 FILES_AHEAD = 256
+FOLLOWED_PACKS = 64
+STORED_WINDOW_BYTES = 8 * MiB  # of one pack, ahead of its reader: half a second of a slow reader
 WORKERS = 2
 _QUEUE = 16
 
@@ -77,6 +80,25 @@ class OpenPattern:
         return self.streak >= 2 and not self.busy and self.ahead < MAX_WINDOW_BYTES // 4
 
 
+@dataclass(slots=True)
+class StoredPattern:
+    """How far one pack was read in the order in which it was written, and fetched ahead."""
+
+    last: int = -1
+    streak: int = 0
+    fetched: int = -1
+    busy: bool = False
+
+    def note(self, frame: int) -> bool:
+        """Take note that `frame` is needed; tell whether those behind should be fetched now."""
+        if frame != self.last:
+            in_order = self.last < frame <= max(self.last + 1, self.fetched + 1)
+            self.streak = self.streak + 1 if in_order else 0
+            self.last = frame
+        self.fetched = max(self.fetched, frame)
+        return self.streak >= 2 and not self.busy and frame >= self.fetched - 1
+
+
 class ReadAhead:
     """Fetches ahead in threads of its own.  `run` is a task of the caller's nursery."""
 
@@ -89,6 +111,7 @@ class ReadAhead:
         self._limiter = trio.CapacityLimiter(WORKERS)
         self._jobs_in, self._jobs = trio.open_memory_channel[Job](_QUEUE)
         self._directories: OrderedDict[bytes, OpenPattern] = OrderedDict()
+        self._packs: OrderedDict[bytes, StoredPattern] = OrderedDict()
 
     async def run(self) -> None:
         """Do what was asked for, until cancelled."""
@@ -104,6 +127,23 @@ class ReadAhead:
             self._directories.popitem(last=False)
         if pattern.note(entry):
             pattern.busy = self._submit(partial(self._fetch_files, directory, pattern))
+        elif pattern.streak < 2 and entry.content and not entry.depth:
+            self._opened_in_pack(entry.content[-EXTENT.size :][:ID_BYTES])
+
+    def _opened_in_pack(self, last_chunk: bytes) -> None:
+        """Take note of where a file ends in its pack: the next file may begin behind it."""
+        if last_chunk == HOLE:
+            return
+        try:
+            pack, frame = self._reader.place(last_chunk)
+        except VitrineError:
+            return  # as below
+        pattern = self._packs.setdefault(pack, StoredPattern())
+        self._packs.move_to_end(pack)
+        if len(self._packs) > FOLLOWED_PACKS:
+            self._packs.popitem(last=False)
+        if pattern.note(frame):
+            pattern.busy = self._submit(partial(self._fetch_stored, last_chunk, pattern))
 
     def read(self, content: Content, pattern: ReadPattern, offset: int, size: int) -> None:
         """Take note that `size` bytes were read from `offset`."""
@@ -127,6 +167,16 @@ class ReadAhead:
             self._reader.prefetch(content.chunks(start, length))
         except VitrineError:
             return  # the read that needs these bytes will say what is wrong
+
+    def _fetch_stored(self, chunk_id: bytes, pattern: StoredPattern) -> None:
+        """Fetch what was stored behind what was fetched."""
+        try:
+            window = min(self._max_bytes, STORED_WINDOW_BYTES)
+            pattern.fetched = self._reader.prefetch_behind(chunk_id, pattern.fetched, window)
+        except VitrineError:
+            return  # as above
+        finally:
+            pattern.busy = False
 
     def _fetch_files(self, directory: Node, pattern: OpenPattern) -> None:
         """Fetch the next files, so many as fit; of one that does not, the beginning."""

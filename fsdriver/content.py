@@ -35,6 +35,14 @@ class ContentReader(Protocol):
         """Bring frames into memory; blocks."""
         ...
 
+    def place(self, chunk_id: ChunkId | bytes) -> tuple[bytes, int]:
+        """Return pack and frame number of a chunk; does not block."""
+        ...
+
+    def prefetch_behind(self, chunk_id: ChunkId | bytes, frame: int, max_bytes: int) -> int:
+        """Bring the frames behind number `frame` into memory; return the last one; blocks."""
+        ...
+
 
 class Content:
     """One open file.  Thread-safe: the window is replaced whole."""

@@ -32,10 +32,10 @@ _CREDENTIAL_CONTEXT = "vitrine 2026-11 keyslot credential"
 
 
 class PassphraseCost(msgspec.Struct, frozen=True):
-    """What one guess costs.  Default: RFC 9106 section 4, second choice, four times the memory."""
+    """What a guess costs.  Default: RFC 9106 section 4, second choice, doubled, a pass more."""
 
-    memory_kib: int = 256 * 1024
-    iterations: int = 3
+    memory_kib: int = 128 * 1024
+    iterations: int = 4
     lanes: int = 4
 
 

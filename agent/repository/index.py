@@ -128,6 +128,25 @@ class IndexFile:
 
     def find(self, id_: bytes) -> ChunkLocation | None:
         """Return where the chunk lies, or None."""
+        record = self._record(id_)
+        if record is None:
+            return None
+        pack, frame, offset, length = record
+        return ChunkLocation(self._frame(pack, frame), offset, length)
+
+    def frames_after(self, id_: bytes, frame: int) -> Iterator[FrameLocation]:
+        """Yield the frames behind number `frame` in the pack that holds the chunk, in order."""
+        record = self._record(id_)
+        if record is None:
+            return
+        number = record[0]
+        last = number + 1 == self.pack_count
+        end = self.frame_count if last else self._pack(number + 1).first_frame
+        for following in range(frame + 1, end - self._pack(number).first_frame):
+            yield self._frame(number, following)
+
+    def _record(self, id_: bytes) -> tuple[int, int, int, int] | None:
+        """Return pack, frame, offset and length of the chunk's record, or None."""
         data, base, size = self._data, self._chunks_at, RECORD.size
         place = bisect_left(
             range(self.chunk_count),
@@ -137,8 +156,7 @@ class IndexFile:
         at = base + place * size
         if place == self.chunk_count or data[at : at + ID_BYTES] != id_:
             return None
-        pack, frame, offset, length = _U32X4.unpack_from(data, at + ID_BYTES)
-        return ChunkLocation(self._frame(pack, frame), offset, length)
+        return _U32X4.unpack_from(data, at + ID_BYTES)
 
     def packs(self) -> Iterator[PackRow]:
         """Yield the packs."""
@@ -230,6 +248,13 @@ class Index:
     def find_all(self, id_: bytes) -> Iterator[ChunkLocation]:
         """Yield every place that is said to hold it: a wrong or damaged one hides no other."""
         return (found for file in self._files if (found := file.find(id_)) is not None)
+
+    def frames_after(self, id_: bytes, frame: int) -> Iterator[FrameLocation]:
+        """Yield the frames behind number `frame` in the pack where `find` finds the chunk."""
+        for file in self._files:
+            if file.find(id_) is not None:
+                return file.frames_after(id_, frame)
+        return iter(())
 
     def __contains__(self, id_: bytes) -> bool:
         """Tell whether the chunk or tree page is stored."""

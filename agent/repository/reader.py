@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from agent.crypto.naming import IdKey
 from agent.errors import ObjectDamaged, ObjectMissing
 from agent.model.ids import ChunkId, TreeId, short
-from agent.model.location import ChunkLocation, PackKind
+from agent.model.location import ChunkLocation, FrameLocation, PackKind
 from agent.model.tree import Entry, Extent, TreePage, decode_page, unpack_extents
 from agent.repository.frames import Frame, FrameReader
 from agent.repository.index import Index
@@ -85,6 +85,25 @@ class VaultReader:
         """
         found = (self._index.find(id_) for id_ in chunk_ids)
         self._frames.prefetch((at.frame for at in found if at is not None), PackKind.DATA)
+
+    def place(self, chunk_id: ChunkId | bytes) -> tuple[bytes, int]:
+        """Return pack and frame number of a data chunk: what is stored next is read next."""
+        frame = self.locate(chunk_id).frame
+        return frame.pack, frame.number
+
+    def prefetch_behind(self, chunk_id: ChunkId | bytes, frame: int, max_bytes: int) -> int:
+        """Bring the frames behind `frame` in the chunk's pack into memory; return the last one.
+
+        Stops at `max_bytes` of plaintext, or at the end of the pack.
+        """
+        wanted: list[FrameLocation] = []
+        for following in self._index.frames_after(chunk_id, frame):
+            if max_bytes < following.plain:
+                break
+            max_bytes -= following.plain
+            wanted.append(following)
+        self._frames.prefetch(wanted, PackKind.DATA)
+        return wanted[-1].number if wanted else frame
 
     def _entries(self, page: TreePage, levels: int) -> Iterator[Entry]:
         if not levels:

@@ -79,6 +79,22 @@ class TreeReaderFake:
         self.prefetched += wanted
         self.warm.update(wanted)
 
+    def place(self, chunk_id: ChunkId | bytes) -> tuple[bytes, int]:
+        """Say that every chunk lies in a frame of its own, in the order they were stored in."""
+        return b"pack", list(self.chunks).index(ChunkId(bytes(chunk_id)))
+
+    def prefetch_behind(self, chunk_id: ChunkId | bytes, frame: int, max_bytes: int) -> int:
+        """Warm the chunks behind number `frame`."""
+        behind = list(self.chunks)[frame + 1 :]
+        taken = 0
+        for each in behind:
+            if max_bytes < len(self.chunks[each]):
+                break
+            max_bytes -= len(self.chunks[each])
+            taken += 1
+        self.prefetch(behind[:taken])
+        return frame + taken
+
     # -- what tests fill it with ----------------------------------------------------------------
 
     def put_page(self, plain: bytes) -> TreeId:

@@ -14,6 +14,7 @@ from fsdriver.ahead import (
     OpenPattern,
     ReadAhead,
     ReadPattern,
+    StoredPattern,
 )
 from fsdriver.content import Content
 from fsdriver.nodes import Node
@@ -52,6 +53,22 @@ def test_jump_starts_anew() -> None:
     assert pattern.note(500_000_000, BLOCK) == (0, 0)
     start, length = pattern.note(500_000_000 + BLOCK, BLOCK)
     assert (start, length) == (500_000_000 + 2 * BLOCK, FIRST_WINDOW_BYTES)
+
+
+def test_packs_read_in_the_order_of_writing_are_fetched_ahead() -> None:
+    """The third frame in order starts it; what was fetched is not asked for again."""
+    pattern = StoredPattern()
+    assert [pattern.note(frame) for frame in (4, 5)] == [False, False]
+    assert pattern.note(6)
+    pattern.fetched = 12
+    assert [pattern.note(frame) for frame in (7, 8, 8, 10)] == [False] * 4
+    assert pattern.note(11)
+
+
+def test_packs_read_here_and_there_are_not() -> None:
+    """Random access, and going back, cost what was asked for."""
+    pattern = StoredPattern()
+    assert not any(pattern.note(frame) for frame in (9, 2, 30, 7, 80, 3, 3, 50))
 
 
 def test_files_opened_in_order_are_a_sequence_and_others_are_not() -> None:

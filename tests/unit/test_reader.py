@@ -65,6 +65,27 @@ def test_chunks_and_pages_come_back_by_id(tmp_path: Path) -> None:
     assert reader.page(page).entries[0].name == b"a"
 
 
+def test_what_lies_behind_a_chunk_in_its_pack_can_be_fetched(tmp_path: Path) -> None:
+    """In order, so many as fit, and never the frames of another pack."""
+    vault = _Vault(tmp_path)
+    ids = vault.keys.ids()
+    chunks = [os.urandom(200_000) for _ in range(5)]
+    pack = vault.writer.builder(PackKind.DATA)
+    for chunk in chunks:
+        pack.add(ids.chunk_id(chunk), chunk)
+    vault.writer.put(pack)
+    vault.store_as(ids.chunk_id(b"apart"), b"apart")
+    reader = open_reader(vault.store, vault.secrets, tmp_path / "r")
+    names = [ids.chunk_id(chunk) for chunk in chunks]
+    assert [reader.place(name)[1] for name in names] == [0, 1, 2, 3, 4]
+    assert reader.prefetch_behind(names[0], 0, 450_000) == 2
+    held = [reader.cached_chunk(name) is not None for name in names]
+    assert held == [False, True, True, False, False]
+    assert reader.prefetch_behind(names[0], 2, 10_000_000) == 4
+    assert reader.prefetch_behind(names[0], 4, 10_000_000) == 4
+    assert reader.cached_chunk(ids.chunk_id(b"apart")) is None
+
+
 def test_an_id_that_no_index_knows_is_missing(tmp_path: Path) -> None:
     """With a hint, and the id's first characters."""
     vault = _Vault(tmp_path)
