@@ -102,7 +102,6 @@ def _row(case: Case, results: Results, *, cold: bool) -> str:
     if figures == [None, None]:
         return ""
     ours, theirs = figures
-    ratio = ours / theirs if ours is not None and theirs else None
     title = f"{case.title}, {case.unit}"
     limit = _limit(case)
     costs = [results.cost(case.key, tool, cold=cold) for tool in ("vitrine", "restic")]
@@ -111,8 +110,15 @@ def _row(case: Case, results: Results, *, cold: bool) -> str:
         _memory(cost.peak_bytes, cost.largest_bytes) if cost else "-" for cost in costs
     )
     shown = [_shown(figure, case.unit) for figure in figures]
-    ratio_shown = f"**{ratio:.2f}**" if ratio is not None else "-"
+    ratio_shown = _ratio_shown(ours, theirs)
     return f"| {title} | {shown[0]} | {shown[1]} | {ratio_shown} | {limit} | {cpu} | {memory} |"
+
+
+def _ratio_shown(ours: float | None, theirs: float | None) -> str:
+    if ours is None or not theirs:
+        return "-"
+    ratio = ours / theirs
+    return "**< 0.01**" if ratio < 0.005 else f"**{ratio:.2f}**"
 
 
 def _shown(figure: float | None, unit: str) -> str:
