@@ -110,6 +110,12 @@ class StartRestore(Message, frozen=True):
     repository: str
 
 
+class Serving(Message, frozen=True):
+    """The session's worker answers the kernel: the launcher may now tune the mount."""
+
+    session: str
+
+
 class EndSession(Message, frozen=True):
     """Unmount what is mounted, and end the worker if it has not gone by itself."""
 

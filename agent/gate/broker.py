@@ -22,6 +22,7 @@ from agent.clock import Clock
 from agent.control.messages import Message, Progress
 from agent.control.session_messages import (
     EndSession,
+    Serving,
     SessionGone,
     Started,
     StartMount,
@@ -215,6 +216,7 @@ class Broker:
         grant, more = grant_messages(grant, wish.snapshots)
         self._nursery.start_soon(self._serve, live, [grant, *more], descriptors)
         await live.channel.ready()
+        await self._launcher.call(Serving(live.session.id))
         return started.path
 
     def _grant(

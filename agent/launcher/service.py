@@ -13,6 +13,7 @@ from agent.control.messages import Done, Message
 from agent.control.server import Reply, answer, failure, serve_connections
 from agent.control.session_messages import (
     EndSession,
+    Serving,
     SessionGone,
     Started,
     StartMount,
@@ -83,6 +84,9 @@ class Sessions:
                     return await self._start(request, gate_fd)
                 finally:
                     os.close(gate_fd)
+            case Serving():
+                await self._tune(request.session)
+                return Done()
             case EndSession():
                 worker = self._workers.pop(request.session, None)
                 if worker is not None:  # else it has gone already, and the gate was told
@@ -119,7 +123,6 @@ class Sessions:
         fuse_fd = -1
         try:
             fuse_fd = mounting.mount_fuse(point, request.uid, request.gid)
-            mounting.raise_read_ahead(point)
             process = await workers.start_mounted(gate_fd, fuse_fd, self._settings.worker)
         except BaseException:
             mounting.detach(point)
@@ -129,6 +132,12 @@ class Sessions:
             if fuse_fd >= 0:
                 os.close(fuse_fd)  # the worker's copy is the last: with it the mount dies
         return Worker(process, point), str(point)
+
+    async def _tune(self, session: str) -> None:
+        """Raise the mount's read-ahead: the kernel sets it anew when the worker first answers."""
+        worker = self._workers.get(session)
+        if self._privileged and worker is not None and worker.point is not None:
+            await trio.to_thread.run_sync(mounting.raise_read_ahead, worker.point)
 
     async def _restore(self, request: StartRestore, gate_fd: int) -> tuple[Worker, str]:
         target_fd = open_target(request.target, request.requester_uid, privileged=self._privileged)
