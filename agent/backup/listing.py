@@ -121,7 +121,7 @@ def make_entry(
     xattrs: tuple[tuple[bytes, bytes], ...] = (),
     flaw: Flaw = Flaw.NONE,
 ) -> Entry:
-    """Return the entry of anything but a file with content.
+    """Return the entry of what stat says; a file's content is the reader's to add.
 
     On another device than the source's own, inode numbers may meet others by chance: names there
     are never taken for hard links of each other.

@@ -14,13 +14,13 @@ from typing import Final, Protocol
 
 import msgspec
 
-from agent.backup.listing import Found, links, make_entry, special_entry, xattrs
+from agent.backup.listing import Found, make_entry, special_entry, xattrs
 from agent.clock import Clock
 from agent.crypto.naming import ObjectHasher, object_name
 from agent.encode.chunker import Chunker
 from agent.encode.cuts import LOOK_AHEAD_BYTES, Cuts, cuts_of
 from agent.model.ids import TreeId
-from agent.model.tree import HOLE, Entry, Flaw, Kind
+from agent.model.tree import HOLE, Entry, Flaw
 from agent.repository.trees import fold_extents
 
 MiB = 1024 * 1024
@@ -138,21 +138,12 @@ class FileReader:
     def _entry(self, fd: int, name: bytes, st: os.stat_result, device: int) -> Entry:
         extents, digest = self._content(fd, st)
         content, depth = fold_extents(extents, self._sink.page)
-        return Entry(
-            name=name,
-            kind=Kind.FILE,
-            mode=stat.S_IMODE(st.st_mode),
-            uid=st.st_uid,
-            gid=st.st_gid,
-            mtime_ns=st.st_mtime_ns,
-            ctime_ns=st.st_ctime_ns,
-            inode=st.st_ino,
-            links=links(st, device),
+        return msgspec.structs.replace(
+            make_entry(name, st, device, xattrs=xattrs(fd)),
             size=sum(length for _, length in extents),
             content=content,
             depth=depth,
             digest=digest,
-            xattrs=xattrs(fd),
         )
 
     def _content(self, fd: int, st: os.stat_result) -> tuple[Extents, bytes]:
