@@ -3,8 +3,9 @@
 How a byte travels in, and out again; imports point down this list only:
 
     cli                          the command line
-    agentd  gated  launcher      one process each: wiring, nothing else
+    agentd  gated  maintained    one process each: wiring, nothing else
     backup  gate  restore        watch and store | decide and record | put back
+    maintenance                  thin out, delete, check, heal, rehearse
     repository  audit            packs, index, trees, snapshots | the hash-chained record
     encode  crypto  store        where to cut, how to squeeze | keys | named bytes
     model  control  config       values | messages over Unix sockets | TOML to dataclasses

@@ -72,6 +72,26 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     cache_bytes: int = 128 * MiB  # of decoded content; a worker takes about 100 MB beside it
 
 
+class MaintenanceVaultConfig(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """A vault that is maintained."""
+
+    name: str
+    keys: str  # what verifies and finds
+
+
+class MaintenanceConfig(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """maintenance.toml."""
+
+    repository: str
+    state_dir: str
+    credential: str  # opens the keyslots of maintenance: 32 bytes
+    vault: tuple[MaintenanceVaultConfig, ...]
+
+
 class LauncherConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """launcher.toml."""
 
@@ -89,7 +109,7 @@ class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     gate_socket: str = ""  # empty: no gate on this host
 
 
-Config = TypeVar("Config", AgentConfig, GateConfig, LauncherConfig, ClientConfig)
+Config = TypeVar("Config", AgentConfig, GateConfig, MaintenanceConfig, LauncherConfig, ClientConfig)
 
 
 def load(path: Path, kind: type[Config]) -> Config:

@@ -20,6 +20,8 @@ from agent.config import (
     GateConfig,
     GateVaultConfig,
     LauncherConfig,
+    MaintenanceConfig,
+    MaintenanceVaultConfig,
     SourceConfig,
     load,
     save,
@@ -36,7 +38,8 @@ from agent.store.local import LocalStore
 
 SYSTEM_CONFIG = Path("/etc/vitrine")
 MAX_SOCKET_PATH = 100  # sun_path has 108 bytes
-_AGENT_FILE, _GATE_FILE = "agent.toml", "gate.toml"
+_AGENT_FILE, _GATE_FILE, _MAINTENANCE_FILE = "agent.toml", "gate.toml", "maintenance.toml"
+_HOLDERS = ("agent", "gate", "maintenance")  # each has a directory of key files
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,10 @@ class Places:
         """Return a service's socket."""
         return self.runtime / f"{service}.sock"
 
+    def keys(self, holder: str, vault: str) -> Path:
+        """Return the file of a vault's keys for the agent, the gate or maintenance."""
+        return self.config / f"{holder}.keys" / f"{vault}.json"
+
     def file(self, name: str) -> Path:
         """Return a file of the configuration."""
         return self.config / name
@@ -73,6 +80,11 @@ class Places:
     def credential(self) -> Path:
         """Where the gate's credential lies."""
         return self.config / "gate.keys" / "credential"
+
+    @property
+    def maintenance_credential(self) -> Path:
+        """Where the credential of maintenance lies."""
+        return self.config / "maintenance.keys" / "credential"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,24 +127,30 @@ def found_vault(places: Places, vault: NewVault, settle_seconds: float, clock: C
     """Make the vault and its keys, and add it to the configuration of agent and gate."""
     _make_directories(places)
     agent, gate = _known(places, settle_seconds)
+    kept = _maintained(places)
     store = _store(places, clock)
     try:
-        bundle, reader = _make_keys(places, store, vault)
+        _make_keys(places, store, vault)
     finally:
         store.close()
-    agent_vault = AgentVaultConfig(vault.name, str(bundle), tuple(vault.sources))
-    gate_vault = GateVaultConfig(vault.name, str(reader))
+    bundle, reader, keeper = (str(places.keys(one, vault.name)) for one in _HOLDERS)
+    agent_vault = AgentVaultConfig(vault.name, bundle, tuple(vault.sources))
+    gate_vault = GateVaultConfig(vault.name, reader)
+    kept_vault = MaintenanceVaultConfig(vault.name, keeper)
+    kept = msgspec.structs.replace(kept, vault=(*kept.vault, kept_vault))
     agent = msgspec.structs.replace(agent, vault=(*agent.vault, agent_vault))
     gate = msgspec.structs.replace(gate, vault=(*gate.vault, gate_vault))
     save(places.file(_AGENT_FILE), agent, 0o640)
     save(places.file(_GATE_FILE), gate, 0o640)
+    save(places.file(_MAINTENANCE_FILE), kept, 0o640)
     _save_once(places)
 
 
 def found_gate(places: Places, administrator: Administrator, clock: Clock) -> Enrolled:
     """Make a gate's credential, audit and first administrator; return what enrols their token."""
     _make_directories(places)
-    save_credential(places.credential, secrets.token_bytes(CREDENTIAL_BYTES))
+    for path in (places.credential, places.maintenance_credential):
+        save_credential(path, secrets.token_bytes(CREDENTIAL_BYTES))
     state = GateState(places.state / "gate", load_credential(places.credential))
     state.create(clock)
     database = state.open_database()
@@ -156,8 +174,7 @@ def has_gate(places: Places) -> bool:
 def _make_directories(places: Places) -> None:
     for path, mode in (
         (places.config, 0o755),  # client.toml is for everybody
-        (places.config / "agent.keys", 0o700),
-        (places.config / "gate.keys", 0o700),
+        *((places.config / f"{holder}.keys", 0o700) for holder in _HOLDERS),
         (places.state, 0o711),
         (places.state / "agent", 0o700),
         (places.runtime, 0o755),
@@ -197,6 +214,19 @@ def _known(places: Places, settle_seconds: float) -> tuple[AgentConfig, GateConf
     return agent, gate
 
 
+def _maintained(places: Places) -> MaintenanceConfig:
+    """Return the configuration of maintenance as it is, or that of a new installation."""
+    path = places.file(_MAINTENANCE_FILE)
+    if path.exists():
+        return load(path, MaintenanceConfig)
+    return MaintenanceConfig(
+        repository=str(places.repository),
+        state_dir=str(places.state / "maintenance"),
+        credential=str(places.maintenance_credential),
+        vault=(),
+    )
+
+
 def _store(places: Places, clock: Clock) -> LocalStore:
     if not (places.repository / "repository").exists():
         if places.repository.exists() and any(places.repository.iterdir()):
@@ -211,18 +241,20 @@ def _store(places: Places, clock: Clock) -> LocalStore:
     return store
 
 
-def _make_keys(places: Places, store: LocalStore, vault: NewVault) -> tuple[Path, Path]:
-    """Make the vault's keys; return the files of the agent's bundle and the gate's keys."""
+def _make_keys(places: Places, store: LocalStore, vault: NewVault) -> None:
+    """Make the vault's keys, a file for each holder, and its keyslots."""
     vault_secrets = VaultSecrets.generate(vault.name, vault.department, vault.level)
     signing = SigningKey.generate()
-    bundle = places.config / "agent.keys" / f"{vault.name}.json"
-    reader = places.config / "gate.keys" / f"{vault.name}.json"
-    save_keys(bundle, vault_secrets.writer(signing.raw))
-    save_keys(reader, vault_secrets.reader())
+    save_keys(places.keys("agent", vault.name), vault_secrets.writer(signing.raw))
+    for holder in ("gate", "maintenance"):
+        save_keys(places.keys(holder, vault.name), vault_secrets.reader())
     enrol_writer(store, vault_secrets, platform.node(), signing.verify_key().raw)
     add_slot(store, wrap_for_passphrase(vault_secrets, vault.passphrase, "recovery"))
-    add_slot(store, wrap_for_credential(vault_secrets, load_credential(places.credential), "gate"))
-    return bundle, reader
+    for label, path in (
+        ("gate", places.credential),
+        ("maintenance", places.maintenance_credential),
+    ):
+        add_slot(store, wrap_for_credential(vault_secrets, load_credential(path), label))
 
 
 def _save_once(places: Places) -> None:

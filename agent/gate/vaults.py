@@ -3,16 +3,15 @@
 import threading
 from pathlib import Path
 
-from agent.crypto.keyslots import unwrap_with_credential
 from agent.crypto.secrets import ReaderKeys
-from agent.errors import ObjectDamaged, WrongKey
+from agent.errors import WrongKey
 from agent.gate.seen import SeenChains
 from agent.model.ids import PackId
 from agent.model.snapshot import SnapshotInfo
 from agent.repository.chain import Chains
 from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
-from agent.repository.vaults import enrolled_writers, slots
+from agent.repository.vaults import enrolled_writers, secrets_by_credential
 from agent.store.base import Store
 
 
@@ -74,17 +73,4 @@ class GateVault:
         return opening.pack_key(pack, preamble)
 
     def _unwrapped(self) -> OpeningKeys:
-        for slot in slots(self._store, self.keys.vault):
-            if slot.kind != "credential":
-                continue
-            try:
-                secrets = unwrap_with_credential(slot, self._credential)
-            except WrongKey:
-                continue
-            if secrets.reader() != self.keys:
-                raise ObjectDamaged("the gate's keyslot and its key file disagree")
-            return OpeningKeys.of(secrets)
-        raise WrongKey(
-            f"the gate's credential opens no keyslot of vault {self.keys.name!r}",
-            hint="give the gate a keyslot again, with the recovery passphrase",
-        )
+        return OpeningKeys.of(secrets_by_credential(self._store, self.keys, self._credential))

@@ -8,14 +8,16 @@ import msgspec
 
 from agent.crypto.box import IndexKey
 from agent.crypto.keyslots import (
+    CREDENTIAL,
     PASSPHRASE,
     Slot,
     decode_slot,
     encode_slot,
+    unwrap_with_credential,
     unwrap_with_passphrase,
 )
 from agent.crypto.naming import host_id
-from agent.crypto.secrets import VaultSecrets
+from agent.crypto.secrets import ReaderKeys, VaultSecrets
 from agent.crypto.signing import SigningKey, VerifyKey
 from agent.errors import (
     NotARepository,
@@ -155,6 +157,27 @@ def secrets_by_passphrase(store: Store, name: str, passphrase: str) -> VaultSecr
             hint=f"it opens: {', '.join(sorted(opened))}",
         )
     raise refused
+
+
+def secrets_by_credential(store: Store, keys: ReaderKeys, credential: bytes) -> VaultSecrets:
+    """Return everything about a vault from the keyslot that `credential` opens.
+
+    Raises WrongKey where none opens, ObjectDamaged where it disagrees with the holder's own keys.
+    """
+    for slot in slots(store, keys.vault):
+        if slot.kind != CREDENTIAL:
+            continue
+        try:
+            secrets = unwrap_with_credential(slot, credential)
+        except WrongKey:
+            continue
+        if secrets.reader() != keys:
+            raise ObjectDamaged("a credential's keyslot and its key file disagree")
+        return secrets
+    raise WrongKey(
+        f"the credential opens no keyslot of vault {keys.name!r}",
+        hint="give its holder a keyslot again, with the recovery passphrase",
+    )
 
 
 def enrol_writer(store: Store, secrets: VaultSecrets, host_name: str, public: bytes) -> HostId:

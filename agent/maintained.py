@@ -1,0 +1,74 @@
+"""Maintenance as a process: wiring, nothing else.  It runs beside the gate, never with the agent.
+
+It holds a keyslot of its own, so that it can be given to another host, and taken away, by itself.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.audit.chain import AuditChain
+from agent.clock import Clock, SystemClock
+from agent.config import MaintenanceConfig, load
+from agent.control.daemon import harden
+from agent.crypto.keyfiles import load_credential, load_keys
+from agent.crypto.secrets import ReaderKeys, VaultSecrets
+from agent.errors import ConfigInvalid, NotFound
+from agent.maintenance.state import MaintenanceState
+from agent.repository.vaults import open_repository, secrets_by_credential
+from agent.store.base import Store
+from agent.store.local import LocalStore
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """What every maintenance job works with."""
+
+    config: MaintenanceConfig
+    store: Store
+    clock: Clock
+    state: MaintenanceState
+    audit: AuditChain
+    vaults: Mapping[str, ReaderKeys]  # by name
+    credential: bytes
+
+    def vault(self, name: str) -> ReaderKeys:
+        """Return a vault's keys at rest; raise NotFound naming those that there are."""
+        keys = self.vaults.get(name)
+        if keys is None:
+            known = ", ".join(sorted(self.vaults)) or "none"
+            raise NotFound(f"maintenance knows no vault {name!r}", hint=f"it knows: {known}")
+        return keys
+
+    def secrets(self, keys: ReaderKeys) -> VaultSecrets:
+        """Unwrap everything about a vault, for a job that needs it; raise WrongKey."""
+        return secrets_by_credential(self.store, keys, self.credential)
+
+
+@contextmanager
+def maintenance(path: Path) -> Iterator[Maintenance]:
+    """Open what `path` configures, for one run; raise ConfigInvalid where another is under way."""
+    harden()
+    config = load(path, MaintenanceConfig)
+    credential = load_credential(Path(config.credential))
+    clock = SystemClock()
+    with ExitStack() as stack:
+        store = LocalStore(Path(config.repository))
+        stack.callback(store.close)
+        open_repository(store)
+        state = MaintenanceState(Path(config.state_dir), credential, clock)
+        stack.callback(state.close)
+        audit = state.open_audit()
+        stack.callback(audit.close)
+        yield Maintenance(config, store, clock, state, audit, _vaults(config), credential)
+
+
+def _vaults(config: MaintenanceConfig) -> dict[str, ReaderKeys]:
+    vaults: dict[str, ReaderKeys] = {}
+    for one in config.vault:
+        keys = load_keys(Path(one.keys), ReaderKeys)
+        if keys.name != one.name or one.name in vaults:
+            raise ConfigInvalid(f"{one.keys} does not hold the keys of a vault {one.name!r}")
+        vaults[one.name] = keys
+    return vaults
