@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import msgspec
@@ -19,8 +20,9 @@ from agent.clock import Clock
 from agent.crypto.naming import ObjectHasher, object_name
 from agent.encode.chunker import Chunker
 from agent.encode.cuts import LOOK_AHEAD_BYTES, Cuts, cuts_of
+from agent.encode.dicom import read_header
 from agent.model.ids import TreeId
-from agent.model.tree import HOLE, Entry, Flaw
+from agent.model.tree import HOLE, DicomIdentity, Entry, Flaw
 from agent.repository.trees import fold_extents
 
 MiB = 1024 * 1024
@@ -36,6 +38,15 @@ _ANOTHER_KIND = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
 _ZEROS: Final = memoryview(bytes(MiB))
 
 Extents = list[tuple[bytes, int]]
+
+
+@dataclass(slots=True)
+class _Content:
+    """What a long file turns out to hold, as it is read."""
+
+    extents: Extents = field(default_factory=list)
+    digest: ObjectHasher = field(default_factory=ObjectHasher)
+    identity: DicomIdentity | None = None
 
 
 class Sink(Protocol):
@@ -136,7 +147,7 @@ class FileReader:
         return os.fstat(fd)
 
     def _entry(self, fd: int, name: bytes, st: os.stat_result, device: int) -> Entry:
-        extents, digest = self._content(fd, st)
+        extents, digest, identity = self._content(fd, st)
         content, depth = fold_extents(extents, self._sink.page)
         return msgspec.structs.replace(
             make_entry(name, st, device, xattrs=xattrs(fd)),
@@ -144,53 +155,58 @@ class FileReader:
             content=content,
             depth=depth,
             digest=digest,
+            dicom=identity,
         )
 
-    def _content(self, fd: int, st: os.stat_result) -> tuple[Extents, bytes]:
-        """Return the extents of the file's first `st_size` bytes, and their digest."""
+    def _content(self, fd: int, st: os.stat_result) -> tuple[Extents, bytes, DicomIdentity | None]:
+        """Return the extents of the file's first `st_size` bytes, their digest, their identity."""
         size = st.st_size
         if size <= len(self._view) and st.st_blocks * 512 >= size:
             data = self._view[: self._fill(fd, 0, 0, size)]
-            cuts = cuts_of(data, len(data), self._chunker)
-            return [self._stored(chunk) for chunk in cuts.cut(data)], object_name(data)
-        extents: Extents = []
-        digest = ObjectHasher()
+            header = read_header(data, len(data))
+            cuts = cuts_of(header.layout, self._chunker)
+            extents = [self._stored(chunk) for chunk in cuts.cut(data)]
+            return extents, object_name(data), header.identity
+        content = _Content()
         for start, end, is_hole in stretches(fd, st):
             if is_hole:
-                extents.append((HOLE, end - start))
-                self._hash_zeros(digest, end - start)
-            elif self._stretch(fd, (start, end), size, extents, digest) < end:
+                content.extents.append((HOLE, end - start))
+                self._hash_zeros(content.digest, end - start)
+            elif self._stretch(fd, (start, end), size, content) < end:
                 break  # cut short while we read: the caller sees it by the size
-        return extents, digest.digest()
+        return content.extents, content.digest.digest(), content.identity
 
-    def _stretch(
-        self,
-        fd: int,
-        stretch: tuple[int, int],
-        size: int,
-        extents: Extents,
-        digest: ObjectHasher,
-    ) -> int:
+    def _stretch(self, fd: int, stretch: tuple[int, int], size: int, content: _Content) -> int:
         """Append the extents of a stretch of data; return where it ended."""
         (at, end), kept = stretch, 0
-        cuts: Cuts | None = None if stretch == (0, size) else self._chunker
+        cuts: Cuts | None = None
         while True:
             wanted = min(len(self._view) - kept, end - at)
             got = self._fill(fd, kept, at, wanted)
             data = self._view[: kept + got]
-            digest.update(data[kept:])
+            content.digest.update(data[kept:])
             at += got
             final = at == end or got < wanted
             used = 0
-            cuts = cuts or cuts_of(data, size, self._chunker)  # the first piece tells
+            cuts = cuts or self._cuts(data, stretch, size, content)  # the first piece tells
             for chunk in cuts.cut(data) if final else cuts.cut_some(data):
-                extents.append(self._stored(chunk))
+                content.extents.append(self._stored(chunk))
                 used += len(chunk)
             if final:
                 return at
             kept = len(data) - used
             self._view[:kept] = data[used:]
             self._breathe()
+
+    def _cuts(
+        self, first: memoryview, stretch: tuple[int, int], size: int, content: _Content
+    ) -> Cuts:
+        """Return how to cut a stretch, and note in `content` what the file's header says."""
+        if stretch[0]:
+            return self._chunker
+        header = read_header(first, size)
+        content.identity = header.identity
+        return cuts_of(header.layout if stretch[1] == size else None, self._chunker)
 
     def _stored(self, chunk: memoryview) -> tuple[bytes, int]:
         return self._sink.chunk(chunk), len(chunk)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from agent.encode.chunker import MAX_CHUNK_BYTES, Chunker, MiB
-from agent.encode.dicom import PixelLayout, pixel_layout
+from agent.encode.dicom import PixelLayout
 
 GROUP_BYTES = MiB  # small frames are put together up to here, and large ones cut to it
 MIN_PIXEL_BYTES = 4 * 1024  # fewer cost more as a chunk of their own than they could save
@@ -33,9 +33,8 @@ class Cuts(Protocol):
         ...
 
 
-def cuts_of(first: memoryview, size: int, chunker: Chunker) -> Cuts:
-    """Return how to cut a file of `size` bytes, judged by its `first` piece."""
-    layout = pixel_layout(first, size)
+def cuts_of(layout: PixelLayout | None, chunker: Chunker) -> Cuts:
+    """Return how to cut a file whose pixels lie so, or of which that is not known."""
     if layout is None or layout.end - layout.start < MIN_PIXEL_BYTES:
         return chunker
     return _ImageCuts(layout, chunker)

@@ -1,37 +1,34 @@
-"""Where the pixels of a DICOM file lie: a scan of its header, and of nothing else (PS3.5, PS3.10).
+"""What a DICOM file's header says: who it is about, and where its pixels lie (PS3.5, PS3.10).
 
 The bytes count, not what the transfer syntax says of them: files exist where the two disagree,
 and a scan that is wrong costs only a cut at an odd place.  So nothing here raises: what is no
-plain image has no layout.  A scan keeps nothing and costs at most MAX_ELEMENTS steps, however
-deep sequences nest and whatever lengths claim.
+plain image has no layout, and what does not say who it is about has no identity.  Nothing is
+inflated or decoded, pixels and frames are not looked at, and what is kept is bounded: agent/
+encode/elements.py bounds the steps, MAX_IDENTITY_BYTES and _MAX_FIELD_BYTES each value.
 """
 
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-MAX_ELEMENTS = 100_000  # of one header: an enhanced image of some thousand frames has as many
+from agent.encode.elements import UNDEFINED, Odd, Walk, data_set
+from agent.model.tree import MAX_IDENTITY_BYTES, DicomIdentity
 
-_PREAMBLE_BYTES = 128
-_MAGIC = b"DICM"
-_UNDEFINED = 0xFFFFFFFF
-_META_GROUP = 0x0002
-_ITEM_GROUP = 0xFFFE
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_SOP_INSTANCE, _MODALITY, _PATIENT = 0x00080018, 0x00080060, 0x00100020
+_STUDY, _SERIES = 0x0020000D, 0x0020000E
 _SAMPLES, _PHOTOMETRIC, _PLANAR, _FRAMES = 0x00280002, 0x00280004, 0x00280006, 0x00280008
 _ROWS, _COLUMNS, _BITS = 0x00280010, 0x00280011, 0x00280100
-_FIELDS = frozenset({_SAMPLES, _PHOTOMETRIC, _PLANAR, _FRAMES, _ROWS, _COLUMNS, _BITS})
+_WHO = frozenset({_STUDY, _SERIES, _SOP_INSTANCE, _PATIENT, _MODALITY})
+_SIZE = frozenset({_SAMPLES, _PHOTOMETRIC, _PLANAR, _FRAMES, _ROWS, _COLUMNS, _BITS})
+_FIELDS = _WHO | _SIZE
 _LAST_OF_IMAGE = 0x0028FFFF  # an image has said by here how large it is
 _PIXEL_DATA = 0x7FE00010
 _MAX_FIELD_BYTES = 16
-
-# Value representations with two bytes of length, and those with two zeros and four (PS3.5 7.1.2)
-_SHORT = frozenset(
-    vr.encode()
-    for vr in "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()  # noqa: SIM905 - a list of bytes is four lines longer
-)
-_LONG = frozenset(vr.encode() for vr in "OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # noqa: SIM905
-_NOWHERE: Final = 1 << 62
+_MAX_MODALITY_BYTES = 16  # CS, PS3.5 6.2
+_PADDING = b" \0"  # UIDs are padded with zeros, text with spaces; files mix them up
+_UID_BYTES = b"0123456789."
+_NOBODY: Final = DicomIdentity()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,130 +54,84 @@ class PixelLayout:
     is_big_endian: bool
 
 
-class _Odd(Exception):
-    """This is no image that a PACS would write."""
+class Header(NamedTuple):
+    """What a file's first bytes say; both None where it is no DICOM file."""
+
+    identity: DicomIdentity | None
+    layout: PixelLayout | None
+
+
+_NOTHING: Final = Header(None, None)
+
+
+def read_header(data: memoryview, size: int) -> Header:
+    """Return what the header of a file of `size` bytes, which begins with `data`, says.
+
+    There is no layout where there are no pixels, or where the file is cut short, deflated or odd
+    in any way, or its header is longer than `data`.  There is no identity where the walk ended
+    before it came past (0020,000E): part of a header is not taken for the whole.
+    """
+    fields: dict[int, bytes] = {}
+    layout = None
+    try:
+        walk = data_set(data)
+    except (Odd, struct.error):
+        return _NOTHING
+    with suppress(Odd, struct.error):
+        layout = _layout(walk, fields, size)
+    return Header(_identity(fields) if walk.tag > _SERIES else None, layout)
 
 
 def pixel_layout(data: memoryview, size: int) -> PixelLayout | None:
-    """Return where the pixels lie in a file of `size` bytes that begins with `data`.
-
-    None where it is no DICOM file, has no pixels, is cut short, deflated or odd in any way, or
-    where its header is longer than `data`.
-    """
-    try:
-        at = _after_meta(data)
-        return _layout(data, at, size)
-    except (_Odd, struct.error):
-        return None
+    """Return where the pixels lie in a file of `size` bytes that begins with `data`, or None."""
+    return read_header(data, size).layout
 
 
-class _Walk:
-    """Goes from element to element; `at` is where the next one, or a value, begins."""
-
-    __slots__ = ("_data", "_explicit", "_implicit", "_is_explicit", "_left", "_word", "at")
-
-    def __init__(self, data: memoryview, at: int, order: str, *, is_explicit: bool) -> None:
-        self.at = at
-        self._data = data
-        self._left = MAX_ELEMENTS
-        self._is_explicit = is_explicit
-        self._explicit = struct.Struct(order + "HH2sH")
-        self._implicit = struct.Struct(order + "HHI")
-        self._word = struct.Struct(order + "I")
-
-    def element(self, *, is_explicit: bool) -> tuple[int, int, bool]:
-        """Go on to the value of the element here; return tag, length, whether its VR is UN."""
-        self._left -= 1
-        if self._left < 0:
-            raise _Odd
-        group, element, vr, length = self._explicit.unpack_from(self._data, self.at)
-        tag = group << 16 | element
-        if is_explicit and group != _ITEM_GROUP:
-            if vr in _SHORT:
-                self.at += 8
-                return tag, length, False
-            if vr not in _LONG:
-                raise _Odd
-            (length,) = self._word.unpack_from(self._data, self.at + 8)
-            self.at += 12
-            return tag, length, vr == b"UN"
-        _, _, length = self._implicit.unpack_from(self._data, self.at)
-        self.at += 8
-        return tag, length, False
-
-    def top(self) -> tuple[int, int, bool]:
-        """Do the same outside of any sequence."""
-        return self.element(is_explicit=self._is_explicit)
-
-    def skip(self, length: int, *, is_unknown: bool) -> None:
-        """Go past a value; one of undefined length is a sequence, to its delimiter.
-
-        One of undefined length and unknown VR is coded with implicit VR (PS3.5 6.2.2, note 2).
-        """
-        if length != _UNDEFINED:
-            self.at += length
-            return
-        depth, implicit_from = 1, 1 if is_unknown else _NOWHERE
-        while depth:
-            is_explicit = self._is_explicit and depth < implicit_from
-            tag, length, is_unknown = self.element(is_explicit=is_explicit)
-            if tag == _SEQUENCE_END:
-                depth -= 1
-                if depth < implicit_from:
-                    implicit_from = _NOWHERE
-            elif length != _UNDEFINED:
-                self.at += length
-            elif tag not in (_ITEM, _ITEM_END):
-                depth += 1
-                if is_unknown:
-                    implicit_from = min(implicit_from, depth)
-
-
-def _after_meta(data: memoryview) -> int:
-    """Return where the data set begins: after preamble and file meta group, if it has them."""
-    at = 0
-    if bytes(data[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4]) == _MAGIC:
-        at = _PREAMBLE_BYTES + 4
-    elif bytes(data[:2]) not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
-        raise _Odd
-    walk = _Walk(data, at, "<", is_explicit=True)
-    while bytes(data[walk.at : walk.at + 2]) == b"\x02\x00":
-        _, length, is_unknown = walk.top()
-        if length == _UNDEFINED:
-            raise _Odd
-        walk.skip(length, is_unknown=is_unknown)
-    return walk.at
-
-
-def _layout(data: memoryview, at: int, size: int) -> PixelLayout:
-    group = bytes(data[at : at + 2])
-    if group not in (b"\x08\x00", b"\x00\x08"):  # every image begins with its SOP class
-        raise _Odd
-    order = "<" if group[0] else ">"
-    vr = bytes(data[at + 4 : at + 6])
-    walk = _Walk(data, at, order, is_explicit=vr in _SHORT or vr in _LONG)
-    fields: dict[int, bytes] = {}
-    tag = 0
+def _layout(walk: Walk, fields: dict[int, bytes], size: int) -> PixelLayout:
+    """Walk to the pixels and return how they lie; leave in `fields` what was met on the way."""
     while True:
-        last = tag
         tag, length, is_unknown = walk.top()
-        if not last < tag <= _PIXEL_DATA or (tag > _LAST_OF_IMAGE and _COLUMNS not in fields):
-            raise _Odd
+        if tag > _PIXEL_DATA or (tag > _LAST_OF_IMAGE and _COLUMNS not in fields):
+            raise Odd
         if tag == _PIXEL_DATA:
             break
         if tag in _FIELDS:
-            if length > _MAX_FIELD_BYTES:
-                raise _Odd
-            fields[tag] = bytes(data[walk.at : walk.at + length])
+            _note(walk, tag, length, fields)
         walk.skip(length, is_unknown=is_unknown)
-    if length == _UNDEFINED:
-        return _encapsulated(fields, order, walk.at, size)
-    return _native(fields, order, walk.at, length, size)
+    if length == UNDEFINED:
+        return _encapsulated(fields, walk.order, walk.at, size)
+    return _native(fields, walk.order, walk.at, length, size)
+
+
+def _note(walk: Walk, tag: int, length: int, fields: dict[int, bytes]) -> None:
+    if tag in _SIZE and length > _MAX_FIELD_BYTES:
+        raise Odd
+    if length <= MAX_IDENTITY_BYTES + 1:  # and the padding to an even length
+        fields[tag] = walk.value(length)
+
+
+def _identity(fields: dict[int, bytes]) -> DicomIdentity | None:
+    """Return who the file is about; a value that is odd is left out, and so is one of nothing."""
+    patient = fields.get(_PATIENT, b"").strip(_PADDING)
+    modality = fields.get(_MODALITY, b"").strip(_PADDING)
+    identity = DicomIdentity(
+        study=_uid(fields, _STUDY),
+        series=_uid(fields, _SERIES),
+        instance=_uid(fields, _SOP_INSTANCE),
+        patient=patient if len(patient) <= MAX_IDENTITY_BYTES else b"",
+        modality=modality if len(modality) <= _MAX_MODALITY_BYTES else b"",
+    )
+    return identity if identity != _NOBODY else None
+
+
+def _uid(fields: dict[int, bytes], tag: int) -> bytes:
+    uid = fields.get(tag, b"").strip(_PADDING)
+    return uid if len(uid) <= MAX_IDENTITY_BYTES and not uid.strip(_UID_BYTES) else b""
 
 
 def _encapsulated(fields: dict[int, bytes], order: str, start: int, size: int) -> PixelLayout:
     if order != "<":
-        raise _Odd
+        raise Odd
     return PixelLayout(
         start=start,
         end=size,
@@ -201,7 +152,7 @@ def _native(
     fields: dict[int, bytes], order: str, start: int, length: int, size: int
 ) -> PixelLayout:
     if start + length > size:
-        raise _Odd
+        raise Odd
     rows, columns = _number(fields, _ROWS, order), _number(fields, _COLUMNS, order)
     samples, bits = _number(fields, _SAMPLES, order, 1), _number(fields, _BITS, order)
     frames, is_planar = _frames(fields), _number(fields, _PLANAR, order, 0) == 1
@@ -234,7 +185,7 @@ def _number(fields: dict[int, bytes], tag: int, order: str, default: int | None 
     if not value and default is not None:
         return default
     if len(value) != 2:
-        raise _Odd
+        raise Odd
     number: int = struct.unpack(order + "H", value)[0]
     return number
 
@@ -244,5 +195,5 @@ def _frames(fields: dict[int, bytes]) -> int:
     if not text:
         return 1
     if not text.isdigit() or int(text) == 0:
-        raise _Odd
+        raise Odd
     return int(text)

@@ -65,6 +65,24 @@ class Extent(msgspec.Struct, frozen=True, gc=False):
         return self.id == HOLE
 
 
+MAX_IDENTITY_BYTES = 64  # of a UID (PS3.5 9.1) and of a patient's ID (LO, PS3.5 6.2)
+IdentityBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_IDENTITY_BYTES)]
+
+
+class DicomIdentity(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Who and what a DICOM file is about, as its header says; empty where it does not, or oddly.
+
+    Bytes as they lie in the file, padding stripped: a patient's ID is text of the file's own
+    character set, and whoever wrote the file may have been hostile.
+    """
+
+    study: IdentityBytes = b""  # Study Instance UID (0020,000D)
+    series: IdentityBytes = b""  # Series Instance UID (0020,000E)
+    instance: IdentityBytes = b""  # SOP Instance UID (0008,0018)
+    patient: IdentityBytes = b""  # Patient ID (0010,0020)
+    modality: IdentityBytes = b""  # Modality (0008,0060)
+
+
 _FIELDS = {
     "name": "n",
     "kind": "k",
@@ -87,6 +105,7 @@ _FIELDS = {
     "bytes": "b",
     "flaw": "w",
     "origin": "o",
+    "dicom": "D",
 }
 
 
@@ -117,6 +136,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename=_F
     files: Unsigned64 = 0  # of a directory: how many non-directories lie below it
     flaw: Flaw = Flaw.NONE
     origin: bytes = b""  # of a source at the root of a snapshot: its absolute path on the host
+    dicom: DicomIdentity | None = None  # of a DICOM file, if its header could be read
     # last, for its name hides the type from what follows
     bytes: Unsigned64 = 0  # of a directory: the sum of their sizes
 

@@ -7,6 +7,8 @@ page, wherever it stands, and the same directory gives the same pages on every h
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import msgspec
+
 from agent.model.ids import TreeId
 from agent.model.tree import (
     INLINE_EXTENTS,
@@ -52,7 +54,8 @@ def ends_page(name: bytes) -> bool:
 def entry_weight(entry: Entry) -> int:
     """Return the bytes that count towards PAGE_MAX_BYTES."""
     attributes = sum(len(name) + len(value) for name, value in entry.xattrs)
-    return len(entry.name) + len(entry.content) + len(entry.target) + attributes
+    weight = len(entry.name) + len(entry.content) + len(entry.target) + attributes
+    return weight + (sum(map(len, msgspec.structs.astuple(entry.dicom))) if entry.dicom else 0)
 
 
 def root_of(leaves: Sequence[PageRef], put: PutPage) -> bytes:

@@ -1,5 +1,7 @@
 """A patient's name in directories, files and DICOM tags: it shows in the doctor's mount alone.
 
+The patient's ID and the UIDs of study, series and image, which trees hold, likewise.
+
 Not in logs, messages to outsiders, object names, stored bytes, audits or process titles; after a
 backup, an unlock, reads, a damaged file, a restore, and a recovery.
 """
@@ -22,6 +24,7 @@ DOCTOR, OPERATOR, OUTSIDER, PACS = 65_031, 65_032, 65_033, 65_034
 ME = 0
 NAME = "ZZSECRET^NAME"
 SPELLED = tuple(NAME.encode(code) for code in ("ascii", "utf-16-le"))
+UID = "1.2.826.0.1.3680043.9.4711815"
 FOLDER, FILE = f"{NAME}-folder", f"{NAME}.dcm"
 
 
@@ -31,7 +34,8 @@ def hospital(place: Path) -> Installation:
     source = place / f"pacs-{NAME}"
     (source / FOLDER).mkdir(parents=True)
     dataset = pydicom.dcmread(str(files("pydicom.data") / "test_files" / "CT_small.dcm"))
-    dataset.PatientName = NAME
+    dataset.PatientName = dataset.PatientID = NAME
+    dataset.StudyInstanceUID = dataset.SeriesInstanceUID = dataset.SOPInstanceUID = UID
     dataset.save_as(source / FOLDER / FILE)
     (source / FOLDER / f"{NAME} is a link").symlink_to(f"../{NAME}-target")
     (source / "note.txt").write_text(f"{NAME} was here\n" * 1000)
@@ -44,7 +48,8 @@ def hospital(place: Path) -> Installation:
 def shows(data: bytes) -> bool:
     """Tell whether the name is in there, whatever its case."""
     upper = data.upper()
-    return any(spelled.upper() in upper for spelled in SPELLED) or b"ZZSECRET" in upper
+    words = (*(spelled.upper() for spelled in SPELLED), b"ZZSECRET", UID.encode())
+    return any(word in upper for word in words)
 
 
 def titles(running: Running) -> Iterator[bytes]:

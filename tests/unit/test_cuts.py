@@ -33,12 +33,12 @@ HEADER_BYTES = 8 * KiB  # more than that of any file here
 def cut(data: bytes) -> list[bytes]:
     """Return the chunks of a file that is in memory as a whole."""
     view = memoryview(data)
-    return [bytes(chunk) for chunk in cuts_of(view, len(data), CHUNKER).cut(view)]
+    return [bytes(chunk) for chunk in cuts_of(pixel_layout(view, len(data)), CHUNKER).cut(view)]
 
 
 def streamed(data: bytes, buffer_bytes: int) -> list[bytes]:
     """Return the chunks of a file that passes through a buffer, as the reader does it."""
-    cuts = cuts_of(memoryview(data)[:buffer_bytes], len(data), CHUNKER)
+    cuts = cuts_of(pixel_layout(memoryview(data)[:buffer_bytes], len(data)), CHUNKER)
     chunks: list[bytes] = []
     start, end = 0, min(buffer_bytes, len(data))
     while end < len(data):

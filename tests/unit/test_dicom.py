@@ -15,8 +15,8 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-import agent.encode.dicom as scanner
-from agent.encode.dicom import MAX_ELEMENTS, PixelLayout, pixel_layout
+from agent.encode.dicom import PixelLayout, pixel_layout
+from agent.encode.elements import MAX_ELEMENTS, Walk
 
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 # Cut short, an invalid VR, deflated, no image by its own account: rightly without a layout
@@ -249,14 +249,14 @@ def test_depth_and_number_cost_bounded_steps_and_no_memory(
 ) -> None:
     """Twice as many elements as are looked at, each nested in the one before."""
     steps = 0
-    real = scanner._Walk.element
+    real = Walk._element
 
-    def counted(self: scanner._Walk, *, is_explicit: bool) -> tuple[int, int, bool]:
+    def counted(self: Walk, *, is_explicit: bool) -> tuple[int, int, bool]:
         nonlocal steps
         steps += 1
         return real(self, is_explicit=is_explicit)
 
-    monkeypatch.setattr(scanner._Walk, "element", counted)
+    monkeypatch.setattr(Walk, "_element", counted)
     opening = struct.pack("<HH2sHI", 8, 0x1140, b"SQ", 0, 0xFFFFFFFF)
     data = header(opening, element * (2 * MAX_ELEMENTS))
     tracemalloc.start()
