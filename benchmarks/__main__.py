@@ -1,4 +1,4 @@
-"""Measure Vitrine beside restic: `python -m benchmarks`, or `make bench`.
+"""Measure Vitrine beside restic and borg: `python -m benchmarks`, or `make bench`.
 
 Writes docs/benchmarks.md unless --quick is given or only some cases are measured.
 """
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.borg import Borg
 from benchmarks.cases import HospitalCases, Size
 from benchmarks.daemon import SmallFileCases
 from benchmarks.hospital import size_of
@@ -19,12 +20,13 @@ from benchmarks.measure import can_drop_caches
 from benchmarks.ours import Vitrine
 from benchmarks.report import Setting
 from benchmarks.restic import Restic
-from benchmarks.results import CASES, Results
+from benchmarks.results import CASES, Limit, Results
 from benchmarks.tool import Tool
 
 _DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 _SETTLE_S, _QUICK_SETTLE_S = 5.0, 0.5
 _QUICK = {"files": 200, "bytes": 12_000_000, "small_files": 600, "rounds": 1, "no_cold": True}
+_PEERS = (Restic, Borg)
 _KEYS = [case.key for case in CASES]
 
 
@@ -36,14 +38,14 @@ def main(arguments: Sequence[str]) -> int:
     load, *_ = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.scratch) as directory:
         scratch = Path(directory)
-        _hospital(scratch, options, wanted, results)
+        floor = _hospital(scratch, options, wanted, results)
         _small(scratch, options, wanted, results)
     for cold in (False, True):
         lines = report.table(results, cold=cold)
         if lines:
             print("\n" + ("Cold cache" if cold else "Warm cache"), *lines, sep="\n")
     if options.output:
-        options.output.write_text(report.document(results, _setting(options, load)))
+        options.output.write_text(report.document(results, _setting(options, load, floor)))
         print(f"\nwritten: {options.output}")
     return 0
 
@@ -71,18 +73,20 @@ def _tools(scratch: Path, source: Path, options: argparse.Namespace) -> list[Too
     settle = _QUICK_SETTLE_S if options.quick else _SETTLE_S
     name = source.name
     tools: list[Tool] = [Vitrine(scratch / f"v-{name}", source, settle)]
-    if Restic.is_installed():
-        tools.append(Restic(scratch / f"r-{name}", source))
-    else:
-        print("restic is not installed: no comparison (Debian: apt-get install restic)")
+    for peer in _PEERS:
+        if peer.is_installed():
+            tools.append(peer(scratch / f"{peer.name}-{name}", source))
+        else:
+            print(f"{peer.name} is not installed: it is left out")
     return tools
 
 
 def _hospital(
     scratch: Path, options: argparse.Namespace, wanted: set[str], results: Results
-) -> None:
+) -> Limit | None:
+    """Measure the cases on the hospital-like tree; return how small that could get at all."""
     if all(key.startswith("small-") for key in wanted):
-        return
+        return None
     print(f"hospital-like tree: {options.files:,} files, {options.bytes / 1e6:,.0f} MB")
     tools = _tools(scratch, scratch / "hospital", options)
     cases = HospitalCases(scratch, Size(options.files, options.bytes), tools, wanted, results)
@@ -93,6 +97,7 @@ def _hospital(
     if not options.no_cold and can_drop_caches():
         print("one round, cold", flush=True)
         cases.round(options.rounds, cold=True)
+    return cases.limit() if options.output else None
 
 
 def _small(scratch: Path, options: argparse.Namespace, wanted: set[str], results: Results) -> None:
@@ -109,7 +114,7 @@ def _small(scratch: Path, options: argparse.Namespace, wanted: set[str], results
         cases.round(number)
 
 
-def _setting(options: argparse.Namespace, load: float) -> Setting:
+def _setting(options: argparse.Namespace, load: float, floor: Limit | None) -> Setting:
     return Setting(
         command=" ".join(["python -m benchmarks", *sys.argv[1:]]),
         date=datetime.now(UTC).date().isoformat(),
@@ -117,8 +122,9 @@ def _setting(options: argparse.Namespace, load: float) -> Setting:
         bytes=options.bytes,
         small_files=options.small_files,
         settle_seconds=_QUICK_SETTLE_S if options.quick else _SETTLE_S,
-        peers=Restic.version() if Restic.is_installed() else "no restic",
+        peers=", ".join(peer.version() for peer in _PEERS if peer.is_installed()),
         load=load,
+        limit=floor,
     )
 
 

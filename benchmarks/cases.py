@@ -1,5 +1,6 @@
 """The cases on the hospital-like tree: every program in turn, on the same files, in one round."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.measure import Cost, metered, settle_disk, stored_bytes
-from benchmarks.results import MB, Results
+from benchmarks.results import MB, Limit, Results
 from benchmarks.tool import Mounted, Tool, source_below
 
 _IMAGES_BYTES = 500_000_000
@@ -42,6 +43,10 @@ class HospitalCases:
         """Make the tree that each round copies; in a process of its own, to stay small here."""
         files, size = str(self._size.files), str(self._size.bytes)
         _python("benchmarks.hospital", str(self._pristine), "--files", files, "--bytes", size)
+
+    def limit(self) -> Limit:
+        """Return how small the tree could get; in a process of its own, as above."""
+        return Limit(**json.loads(_python("benchmarks.entropy", str(self._pristine))))
 
     def round(self, number: int, *, cold: bool) -> None:
         """Measure every case once; programs take turns at going first."""
@@ -150,7 +155,9 @@ def _first_files(directory: Path, size: int) -> list[Path]:
     return chosen
 
 
-def _python(module: str, *arguments: str) -> None:
+def _python(module: str, *arguments: str) -> str:
+    """Run one of our modules; return what it printed."""
     root = Path(__file__).parent.parent
     command = [sys.executable, "-m", module, *arguments]
-    subprocess.run(command, cwd=root, check=True, stdout=subprocess.DEVNULL)
+    said = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True)
+    return said.stdout

@@ -19,6 +19,7 @@ from benchmarks.pixels import STEPS, Grain, Picture, blended, circle, enlarged, 
 TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
 _BODY = 0.85  # of a CT or MR picture's width: half of the area, as in a real slice
 _CR_COLUMNS = (122, 362)  # of the source picture: without the black at its sides
+_CT_GRAIN, _FINE_GRAIN, _SPECKLE = Grain(3, 4), Grain(2, 4), Grain(2, 2)
 _BLACK = 8  # ultrasound samples up to this are outside the sector
 
 Paint = Callable[[Random, int], Iterator[bytes]]
@@ -34,12 +35,18 @@ class Modality(NamedTuple):
     columns: int
     lane_bytes: int
     samples: int
+    grain: Grain
     paint: Paint  # yields as many pictures' pixels as asked for
 
     @property
     def frame_bytes(self) -> int:
         """Bytes of one picture."""
         return self.rows * self.columns * self.lane_bytes * self.samples
+
+    @property
+    def noise_bytes(self) -> float:
+        """Bytes of one picture's noise alone, which no lossless coder can go below."""
+        return noisy_samples(self) * self.grain.entropy_bits / 8
 
 
 @cache
@@ -79,7 +86,7 @@ def _radiographs(random: Random, count: int) -> Iterator[bytes]:
     everything = (1 << real.size * 8) - 1
     for _ in range(count):
         there = rolled(real, random.randrange(real.rows))
-        yield noised(there, Grain(2, 4), everything, random).pixels()
+        yield noised(there, _FINE_GRAIN, everything, random).pixels()
 
 
 @cache
@@ -103,25 +110,42 @@ def _speckles(random: Random, count: int) -> Iterator[bytes]:
     """Paint frames of a loop, in which the speckle lives and the rest stands."""
     picture, sector = _sector()
     for _ in range(count):
-        yield noised(picture, Grain(2, 2), sector, random).pixels()
+        yield noised(picture, _SPECKLE, sector, random).pixels()
+
+
+def noisy_samples(modality: Modality) -> int:
+    """Return how many samples of a picture have noise: those of the body, the sector, or all."""
+    if modality.name == "US":
+        return _sector()[1].bit_count() // 8
+    if modality.name == "CR":
+        return modality.rows * modality.columns
+    return _body(modality.rows, modality.columns).bit_count() // 16
 
 
 CT = Modality(
     "CT", "CT_small.dcm", "1.2.840.10008.5.1.4.1.1.2", 512, 512, 2, 1,
-    _slices("CT_small.dcm", Grain(3, 4)),
+    _CT_GRAIN, _slices("CT_small.dcm", _CT_GRAIN),
 )  # fmt: skip
 MR = Modality(
     "MR", "MR_small.dcm", "1.2.840.10008.5.1.4.1.1.4", 256, 256, 2, 1,
-    _slices("MR_small.dcm", Grain(2, 4)),
+    _FINE_GRAIN, _slices("MR_small.dcm", _FINE_GRAIN),
 )  # fmt: skip
 CR = Modality(
     "CR", "dicomdirtests/77654033/CR1/6154", "1.2.840.10008.5.1.4.1.1.1", 2400, 1920, 2, 1,
-    _radiographs,
+    _FINE_GRAIN, _radiographs,
 )  # fmt: skip
 XA = Modality(
     "XA", "dicomdirtests/77654033/CR1/6154", "1.2.840.10008.5.1.4.1.1.12.1", 512, 512, 2, 1,
-    _slices("CT_small.dcm", Grain(2, 4)),
+    _FINE_GRAIN, _slices("CT_small.dcm", _FINE_GRAIN),
 )  # fmt: skip
 US = Modality(
-    "US", "examples_rgb_color.dcm", "1.2.840.10008.5.1.4.1.1.3.1", 480, 640, 1, 3, _speckles
+    "US",
+    "examples_rgb_color.dcm",
+    "1.2.840.10008.5.1.4.1.1.3.1",
+    480,
+    640,
+    1,
+    3,
+    _SPECKLE,
+    _speckles,
 )

@@ -5,6 +5,7 @@ adds, masks and shifts such integers about as fast as memory goes.  Samples stay
 holds, so that no operation spills into the next.
 """
 
+import math
 from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
@@ -38,6 +39,19 @@ class Grain(NamedTuple):
 
     bits: int
     fields: int
+
+    @property
+    def entropy_bits(self) -> float:
+        """Bits a sample that no lossless coder can do without: Shannon's entropy of the sum."""
+        ways = [1]
+        for _ in range(self.fields):
+            padded = [0] * ((1 << self.bits) - 1)
+            ways = [
+                sum((padded + ways + padded)[at : at + (1 << self.bits)])
+                for at in range(len(ways) + len(padded))
+            ]
+        total = sum(ways)
+        return -sum(way / total * math.log2(way / total) for way in ways)
 
 
 def lanes(sample: int, lane_bytes: int, count: int) -> int:

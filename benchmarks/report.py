@@ -4,23 +4,26 @@ import os
 import platform
 from typing import NamedTuple
 
-from benchmarks.results import CASES, MB, Case, Results
+from benchmarks.measure import Cost
+from benchmarks.results import CASES, MB, OURS, PEERS, Case, Limit, Results
 
 _HEADER = (
-    "|  | Vitrine | restic | ratio | at most | processor, s | peak memory, MB |",
-    "|---|---:|---:|---:|---:|---:|---:|",
+    "|  | Vitrine | restic | borg | ratio | at most | processor, s | peak memory, MB |",
+    "|---|---:|---:|---:|---:|---:|---:|---:|",
 )
 _EXPLAINED = """\
 Written by `{command}` on {date}; run it to measure your machine.
 
 All programs run in this one run, on the same files, taking turns at going first; a figure is the
-median of its rounds.  Nothing is tuned: restic has its own defaults (compression `auto`), Vitrine
-those of `vitrine init`.  Both write to a local directory on the same disk.
+median of its rounds.  *Ratio* is ours over the better of the two peers.  Nothing is tuned: restic
+has its own defaults (compression `auto`), borg `repokey-blake2` and `zstd,3`, Vitrine those of
+`vitrine init`.  All write to a local directory on the same disk.
 
 **The tree is synthetic**: {files:,} files, {size:.2f} GB.  Real pixels of pydicom's test files are
 enlarged, blended and noised into CT, MR, CR and XA images and ultrasound loops, so that zstd 3
 squeezes a CT slice about three to one; some images keep a real file's compressed pixels
-(JPEG, JPEG-LS, JPEG 2000, RLE).  They lie as Orthanc lays them out, beside HL7, FHIR, PDF-like and
+(JPEG, JPEG-LS, JPEG 2000, RLE).  Noise sets a floor to what any lossless program can store of it:
+{limit}  They lie as Orthanc lays them out, beside HL7, FHIR, PDF-like and
 text records of 1 to 8 KB and one SQLite database: `benchmarks/hospital.py`.  The next day brings
 new studies, merged patients, addenda, deletions, renames and database changes:
 `benchmarks/next_day.py`.  Small files: {small:,} of 128 bytes.
@@ -32,19 +35,20 @@ processor times rather than the seconds.
 _NOTES = """\
 How to read it:
 
-- *processor* is user and system time of the program and its children, Vitrine's first; for the
-  mount that of the processes that serve it (Vitrine's are gate, launcher, worker and agent).
-- *peak memory* is the program's resident set at its highest, Vitrine's first.  Where several
+- *processor* is user and system time of the program and its children, in the columns' order; for
+  the mount that of the processes that serve it (Vitrine's are gate, launcher, worker and agent).
+- *peak memory* is the program's resident set at its highest, in the same order.  Where several
   processes serve, each one's own peak is added up, which counts shared pages more than once; the
   largest alone stands in brackets.
-- *restore* is `vitrine recover`, with the passphrase alone, beside `restic restore`.  Most of its
-  memory is what deriving a key from the passphrase takes (Argon2id).
-- *verify* is `vitrine verify --read-data` beside `restic check --read-data`.  The first compares
-  every object with its name and opens none, for lack of the key; the second also decrypts.
+- *restore* is `vitrine recover`, with the passphrase alone, beside `restic restore` and
+  `borg extract`.  Part of its memory is what deriving a key from the passphrase takes (Argon2id).
+- *verify* is `vitrine verify --read-data` beside `restic check --read-data` and `borg check
+  --verify-data`.  The first compares every object with its name and opens none, for lack of the
+  key; the others also decrypt.
 - *unlock to first byte* is `vitrine unlock` under running services, with password, token, policy
-  and audit, beside the start of `restic mount`.
+  and audit, beside the start of `restic mount` and `borg mount`.
 - *3 changed*: from the end of the settle time ({settle:g} s) until the snapshot is in the
-  repository, beside a run of restic over all files.
+  repository, beside a run of the others over all files.
 - Reading through the mount is `tar` of files in the order of their paths, into a pipe.
 - Every restore is counted against its source, every read through a mount to its last byte, and
   the daemon's snapshot is followed by a full scan, which must find that nothing was missed.
@@ -61,6 +65,7 @@ class Setting(NamedTuple):
     small_files: int
     settle_seconds: float
     peers: str
+    limit: Limit | None  # None: not reckoned
     load: float  # the load average of the minute before
 
 
@@ -85,6 +90,7 @@ def document(results: Results, setting: Setting) -> str:
         python=platform.python_version(),
         peers=setting.peers,
         load=setting.load,
+        limit=_floor(setting.limit),
     )
     parts = ["# Benchmarks", "", explained]
     for cold, title in ((False, "Warm cache"), (True, "Cold cache")):
@@ -97,27 +103,37 @@ def document(results: Results, setting: Setting) -> str:
     return "\n".join(parts)
 
 
-def _row(case: Case, results: Results, *, cold: bool) -> str:
-    figures = [results.figure(case.key, tool, cold=cold) for tool in ("vitrine", "restic")]
-    if figures == [None, None]:
-        return ""
-    ours, theirs = figures
-    title = f"{case.title}, {case.unit}"
-    limit = _limit(case)
-    costs = [results.cost(case.key, tool, cold=cold) for tool in ("vitrine", "restic")]
-    cpu = " / ".join(f"{cost.cpu_seconds:.2f}" if cost else "-" for cost in costs)
-    memory = " / ".join(
-        _memory(cost.peak_bytes, cost.largest_bytes) if cost else "-" for cost in costs
+def _floor(limit: Limit | None) -> str:
+    if limit is None:
+        return "not reckoned in this run (`benchmarks/entropy.py`)."
+    return (
+        f"**{limit.total / MB:.0f} MB** on the first day, of which {limit.noise / MB:.0f} MB are\n"
+        f"the noise of uncompressed images, {limit.compressed / MB:.0f} MB images that came "
+        f"compressed,\nand {limit.text / MB:.0f} MB records and database at Zstandard's level 19\n"
+        "(`benchmarks/entropy.py`)."
     )
-    shown = [_shown(figure, case.unit) for figure in figures]
-    ratio_shown = _ratio_shown(ours, theirs)
-    return f"| {title} | {shown[0]} | {shown[1]} | {ratio_shown} | {limit} | {cpu} | {memory} |"
 
 
-def _ratio_shown(ours: float | None, theirs: float | None) -> str:
-    if ours is None or not theirs:
+def _row(case: Case, results: Results, *, cold: bool) -> str:
+    tools = (OURS, *PEERS)
+    figures = [results.figure(case.key, tool, cold=cold) for tool in tools]
+    if figures == [None] * len(tools):
+        return ""
+    costs = [results.cost(case.key, tool, cold=cold) for tool in tools]
+    cells = [
+        f"{case.title}, {case.unit}",
+        *(_shown(figure, case.unit) for figure in figures),
+        _ratio_shown(results.ratio(case.key, cold=cold)),
+        _limit(case),
+        " / ".join(f"{cost.cpu_seconds:.2f}" if cost else "-" for cost in costs),
+        " / ".join(_memory(cost) if cost else "-" for cost in costs),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _ratio_shown(ratio: float | None) -> str:
+    if ratio is None:
         return "-"
-    ratio = ours / theirs
     return "**< 0.01**" if ratio < 0.005 else f"**{ratio:.2f}**"
 
 
@@ -133,6 +149,7 @@ def _limit(case: Case) -> str:
     return f"{case.limit:g} {case.unit}" if case.limit is not None else ""
 
 
-def _memory(peak: int, largest: int) -> str:
-    shown = f"{peak / MB:.0f}"
-    return shown if peak == largest else f"{shown} ({largest / MB:.0f})"
+def _memory(cost: Cost) -> str:
+    shown = f"{cost.peak_bytes / MB:.0f}"
+    largest = f"{cost.largest_bytes / MB:.0f}"
+    return shown if shown == largest else f"{shown} ({largest})"

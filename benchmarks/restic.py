@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import Cost, run, settle_disk, stored_bytes
-from benchmarks.tool import Mounted
+from benchmarks.tool import Mounted, wait_for_first_byte
 
 _PATIENCE_S = 120.0
-_POLL_S = 0.005
 _PASSWORD = "benchmark"  # noqa: S105 - of a repository that lives for minutes
 
 
@@ -79,7 +78,7 @@ class Restic:
         )  # fmt: skip
         try:
             source = point / "snapshots" / "latest" / self._source.relative_to("/")
-            _wait_for_first_byte(source / sample, process)
+            wait_for_first_byte(source / sample, process)
             yield Mounted(source, time.monotonic() - began, process.pid)
         finally:
             process.send_signal(signal.SIGINT)  # restic unmounts, if nobody is in there
@@ -87,15 +86,3 @@ class Restic:
 
     def _restic(self, *arguments: str) -> Cost:
         return run(["restic", "--quiet", *arguments], environment=self._environment)
-
-
-def _wait_for_first_byte(path: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with path.open("rb") as file:
-                if file.read(1):
-                    return
-        except FileNotFoundError:
-            time.sleep(_POLL_S)
-    raise TimeoutError("restic did not mount")

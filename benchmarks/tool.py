@@ -1,10 +1,15 @@
 """What every program that is measured can do: a contract, so that all are treated alike."""
 
+import subprocess
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from benchmarks.measure import Cost
+
+_PATIENCE_S = 120.0
+_POLL_S = 0.005
 
 
 class Mounted(NamedTuple):
@@ -37,6 +42,19 @@ class Tool(Protocol):
 
     def stored_bytes(self) -> int:
         """Return the repository's size."""
+
+
+def wait_for_first_byte(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Return once `process` has mounted so far that `path` can be read."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with path.open("rb") as file:
+                if file.read(1):
+                    return
+        except FileNotFoundError:
+            time.sleep(_POLL_S)
+    raise TimeoutError("the program that is measured did not mount")
 
 
 def source_below(target: Path, source: Path) -> Path:
