@@ -21,6 +21,7 @@ KINDS: Final = {
     stat.S_IFBLK: Kind.BLOCK_DEVICE,
 }
 FORMATS: Final = {kind: form for form, kind in KINDS.items()}
+_MODE_BITS: Final = 0o7777
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -142,6 +143,31 @@ def make_entry(
         device=st.st_rdev if is_device else 0,
         xattrs=xattrs,
         flaw=flaw,
+    )
+
+
+def small_file_entry(
+    name: bytes,
+    st: os.stat_result,
+    device: int,
+    xattrs: tuple[tuple[bytes, bytes], ...],
+    content: bytes,
+    digest: bytes,
+) -> Entry:
+    """Return the entry of a file whose `content` is one extent, or none: `make_entry` in one go."""
+    return Entry(
+        name=name,
+        mode=st.st_mode & _MODE_BITS,
+        uid=st.st_uid,
+        gid=st.st_gid,
+        mtime_ns=st.st_mtime_ns,
+        ctime_ns=st.st_ctime_ns,
+        inode=st.st_ino,
+        links=st.st_nlink if st.st_dev == device else 1,
+        size=st.st_size,
+        content=content,
+        digest=digest,
+        xattrs=xattrs,
     )
 
 

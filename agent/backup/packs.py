@@ -5,6 +5,7 @@ batches share packs.
 """
 
 import threading
+from collections.abc import Sequence
 
 from agent.crypto.naming import IdKey
 from agent.model.ids import TreeId
@@ -68,6 +69,18 @@ class PackSink:
             builder.add(id_, data)
             self._give_back_if_full(builder)
         return id_
+
+    def chunks(self, pieces: Sequence[bytes]) -> list[bytes]:
+        """Store small chunks unless they are known; return their ids."""
+        ids: list[bytes] = list(map(self._ids.chunk_id, pieces))
+        wanted = self._writer.claim_all(ids)
+        for id_, data in zip(ids, pieces, strict=True):
+            if id_ in wanted:
+                wanted.remove(id_)
+                builder = self._builder(PackKind.DATA)
+                builder.add(id_, data)
+                self._give_back_if_full(builder)
+        return ids
 
     def page(self, page: bytes) -> TreeId:
         """Store a tree page or content page unless it is known; return its id."""

@@ -16,8 +16,10 @@ from agent.backup.packs import Packs, PackSink
 from agent.backup.pages import Change, Pages
 from agent.backup.read import FileReader, pause
 from agent.backup.scan import Batch, Work
+from agent.backup.small import SmallFiles
 from agent.clock import Clock
 from agent.encode.chunker import Chunker
+from agent.model.tree import Entry
 from agent.repository.writer import VaultWriter
 
 READERS = 2  # threads that read and seal: each holds a pack and a buffer, 60 MiB or so
@@ -160,14 +162,16 @@ class Pipeline:
         sink = self.packs.sink()
         chunker = Chunker(self._writer.ids.cut_seed)
         breathe = trio.from_thread.check_cancelled
-        return _BatchReader(FileReader(chunker, sink, self._clock, breathe, self._wait), sink)
+        files = FileReader(chunker, sink, self._clock, breathe, self._wait)
+        return _BatchReader(files, SmallFiles(sink, self._clock), sink)
 
 
 class _BatchReader:
     """Reads batches, one at a time."""
 
-    def __init__(self, files: FileReader, sink: PackSink) -> None:
+    def __init__(self, files: FileReader, small: SmallFiles, sink: PackSink) -> None:
         self._files = files
+        self._small = small
         self._sink = sink
 
     def read(self, batch: Batch) -> BatchResult:
@@ -186,7 +190,12 @@ class _BatchReader:
 
     def _entries(self, fd: int, work: Work, device: int) -> list[Change]:
         by_name = {found.name: found for found in work.files}  # two events may name one file
-        return [(name, self._files.read(fd, by_name[name], device)) for name in sorted(by_name)]
+        changes: dict[bytes, Entry | None] = {
+            entry.name: entry for entry in self._small.read(fd, by_name.values(), device)
+        }
+        for name in by_name.keys() - changes.keys():
+            changes[name] = self._files.read(fd, by_name[name], device)
+        return sorted(changes.items())
 
 
 def _next_batch(steps: Iterator[Batch]) -> Batch | None:

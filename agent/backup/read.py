@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import msgspec
 
 from agent.backup.listing import Found, make_entry, special_entry, xattrs
+from agent.backup.small import RACY_NS
 from agent.clock import Clock
 from agent.crypto.naming import ObjectHasher, object_name
 from agent.encode.chunker import Chunker
@@ -29,9 +30,6 @@ MiB = 1024 * 1024
 BUFFER_BYTES = 16 * MiB  # four of the largest chunks: little is cut twice at a buffer's end
 MIN_HOLE_BYTES = 64 * 1024  # shorter ones cost more as extents than their zeros cost squeezed
 TRIES = 3
-# A file system stamps with the kernel's clock tick, 10 ms at most (HZ=100).  A file changed again
-# within one tick keeps its ctime, so a file is read only when its ctime lies further back.
-RACY_NS = 20_000_000
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _ANOTHER_KIND = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})

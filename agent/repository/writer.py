@@ -85,6 +85,17 @@ class VaultWriter:
             self._claimed.add(id_)
             return True
 
+    def claim_all(self, ids: Iterable[bytes]) -> set[bytes]:
+        """Return those of `ids` that the caller must store, as `claim` tells of each."""
+        index = self._index
+        wanted = set(index.unknown(set(ids) - self._claimed - self._stored))
+        with self._lock:
+            if self._index is not index:  # flushed meanwhile: see `claim`
+                wanted = set(self._index.unknown(wanted))
+            wanted = wanted - self._claimed - self._stored
+            self._claimed |= wanted
+        return wanted
+
     def builder(self, kind: PackKind) -> PackBuilder:
         """Return an empty pack to fill."""
         return PackBuilder(self._seal, self._index_key, self._vault, self._epoch, kind)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,16 @@ from agent.errors import ObjectDamaged, RepositoryError, RepositoryTooNew, Store
 from agent.model.ids import IndexId, PackId, VaultId
 from agent.model.location import ChunkLocation, FrameLocation, PackKind
 from agent.repository import indexcache, layout
-from agent.repository.index import HEADER, PACK_ROW, RECORD, Index, IndexFile, encode, merge
+from agent.repository.index import (
+    HEADER,
+    NEAR_RECORDS,
+    PACK_ROW,
+    RECORD,
+    Index,
+    IndexFile,
+    encode,
+    merge,
+)
 from agent.repository.indexcache import IndexCache, open_index, seal_index
 from agent.repository.pack import ChunkRow, Contents, FrameRow
 from agent.store.base import Store
@@ -59,6 +69,34 @@ def test_an_index_finds_what_a_dictionary_would(packs: list[Contents]) -> None:
         found = file.find(id_)
         assert (found in expected[id_]) if id_ in expected else (found is None)
     assert [(row.id, row.kind, row.size) for row in file.packs()] == [p[:3] for p in packs]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 40).map(lambda n: n * NEAR_RECORDS // 4),
+    st.sampled_from([b"", b"\0", b"\x7f" * 7, b"\xff" * 8]),
+    st.randoms(use_true_random=False),
+)
+def test_lookups_do_not_depend_on_how_ids_are_spread(
+    count: int, start: bytes, random: Random
+) -> None:
+    """Random ids, as all of ours are, or ones that somebody chose to lie close together."""
+    ids = [start + random.randbytes(32 - len(start)) for _ in range(count)]
+    near = [bytes(32), b"\xff" * 32, *(id_[:31] + bytes([id_[31] ^ 1]) for id_ in ids[:20])]
+    index = Index([IndexFile(encode([_contents(1, ids)]), NAME)])
+    assert all(id_ in index for id_ in ids)
+    assert index.unknown(ids + near) == [id_ for id_ in near if id_ not in ids]
+
+
+def test_an_id_inside_other_bytes_is_not_taken_for_a_record() -> None:
+    """The bytes of one record's end and the next one's beginning may look like an id."""
+    ids = [bytes([n]) + bytes(31) for n in range(40)]
+    plain = encode([_contents(0, ids)])
+    file = IndexFile(plain, NAME)
+    records = len(plain) - len(ids) * RECORD.size
+    for at in range(records, len(plain) - 32):
+        inside = plain[at : at + 32]
+        assert (inside in file) == (inside in ids)
 
 
 @settings(max_examples=40)

@@ -78,6 +78,25 @@ def test_many_threads_claim_each_id_once(tmp_path: Path) -> None:
     assert len(_stored_ids(store, keys)) == len(data)
 
 
+def test_many_are_claimed_as_each_would_be(tmp_path: Path) -> None:
+    """What is promised, stored or indexed is nobody's again; what comes twice is claimed once."""
+    store = MemoryStore()
+    _, keys = make_vault(store)
+    ours = _writer(store, keys, tmp_path)
+    claimed, stored, indexed, *new = (ours.ids.chunk_id(bytes([n])) for n in range(5))
+    for flushes, (id_, data) in ((True, (indexed, b"\2")), (False, (stored, b"\1"))):
+        assert ours.claim(id_)
+        builder = ours.builder(PackKind.DATA)
+        builder.add(id_, data)
+        ours.put(builder)
+        if flushes:
+            ours.flush()
+    assert ours.claim(claimed)
+    assert ours.claim_all([claimed, *new, stored, indexed, *new]) == set(new)
+    assert ours.claim_all(new) == set()
+    assert not ours.claim(new[0])
+
+
 def test_an_id_flushed_between_two_looks_is_not_claimed_again(tmp_path: Path) -> None:
     """The index was searched before the flush and the claims after it: the new index decides."""
     store = MemoryStore()
