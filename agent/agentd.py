@@ -22,7 +22,14 @@ from agent.backup.state import ACTOR, AgentState
 from agent.clock import SystemClock
 from agent.config import AgentConfig, AgentVaultConfig, load
 from agent.control.agent_messages import SnapshotsTaken, TakeSnapshot
-from agent.control.daemon import Notifier, harden, listener_at, log_plainly, until_signal
+from agent.control.daemon import (
+    REPOSITORY_UMASK,
+    Notifier,
+    harden,
+    listener_at,
+    log_plainly,
+    until_signal,
+)
 from agent.control.server import serve
 from agent.crypto.keyfiles import load_keys
 from agent.crypto.secrets import WriterKeys
@@ -32,7 +39,6 @@ from agent.repository.vaults import open_repository
 from agent.store.local import LocalStore
 
 SOCKET_MODE = 0o660  # root, the agent's user and its group may ask: the kernel keeps the others out
-REPOSITORY_UMASK = 0o027  # the repository's group reads objects (docs/systemd.md)
 # A thread that comes back from compressing waits for the interpreter at most so long while another
 # one is between two small files; 5 ms by default
 SWITCH_INTERVAL_S = 0.0005
@@ -42,8 +48,7 @@ log = logging.getLogger(__name__)
 
 def run(path: Path) -> None:
     """Run the agent that `path` configures, until a signal; raise what keeps it from starting."""
-    harden()
-    os.umask(REPOSITORY_UMASK)
+    harden(REPOSITORY_UMASK)
     log_plainly()
     trio.run(_main, load(path, AgentConfig))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.audit.chain import AuditChain
 from agent.clock import Clock, SystemClock
 from agent.config import MaintenanceConfig, load
-from agent.control.daemon import harden
+from agent.control.daemon import REPOSITORY_UMASK, harden
 from agent.crypto.keyfiles import load_credential, load_keys
 from agent.crypto.secrets import ReaderKeys, VaultSecrets
 from agent.errors import ConfigInvalid, NotFound
@@ -49,7 +49,7 @@ class Maintenance:
 @contextmanager
 def maintenance(path: Path) -> Iterator[Maintenance]:
     """Open what `path` configures, for one run; raise ConfigInvalid where another is under way."""
-    harden()
+    harden(REPOSITORY_UMASK)
     config = load(path, MaintenanceConfig)
     credential = load_credential(Path(config.credential))
     clock = SystemClock()

@@ -16,6 +16,7 @@ import trio
 from agent.control.server import inherited, listen
 from agent.errors import VitrineError
 
+REPOSITORY_UMASK = 0o027  # the repository's group reads objects (docs/systemd.md)
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3)
 _ENDS = (signal.SIGTERM, signal.SIGINT)
@@ -25,9 +26,9 @@ log = logging.getLogger(__name__)
 log = logging.getLogger(__name__)
 
 
-def harden() -> None:
-    """No core dump, no debugger of the same user, no file readable by others."""
-    os.umask(0o077)
+def harden(umask: int = 0o077) -> None:
+    """No core dump, no debugger of the same user; files are made with `umask`."""
+    os.umask(umask)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 

@@ -7,7 +7,9 @@ locks to one host, that may take a living writer's file: its put then raises, an
 
 No link is followed below the root, which itself may be one.  Directories are made with mode 0750
 and files with 0640, less the umask: with a set-group-id root the repository's readers are a group,
-and with umask 077 there are none.  The file system must have hard links: not FAT or exFAT.
+and with umask 077 there are none.  What root or maintenance makes in another's repository belongs
+to that one, where the kernel lets us give it away: an agent must be able to go on writing there.
+The file system must have hard links: not FAT or exFAT.
 """
 
 import errno
@@ -55,6 +57,7 @@ class LocalStore:
         with _reported(f"the repository's directory {root}"):
             self._root = os.open(root, _DIRECTORY)
             self._closed = weakref.finalize(self, os.close, self._root)
+            self._owner = _other_owner(self._root)
             self._durable: set[str] = set()  # directories whose own names are known to be synced
             self._sweep()
 
@@ -137,6 +140,7 @@ class LocalStore:
         """Make a directory, if it is not there, and its name durable, whoever made it."""
         try:
             os.mkdir(segment, _DIRECTORY_MODE, dir_fd=above)
+            self._give_away(segment, above)
         except FileExistsError:
             if path in self._durable:
                 return
@@ -192,6 +196,7 @@ class LocalStore:
         while True:
             name = _TEMPORARY + secrets.token_hex(16)
             file = os.open(name, _CREATE, _FILE_MODE, dir_fd=self._root)
+            self._give_away(name, self._root)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:  # a sweep was faster, and removes it
@@ -202,6 +207,13 @@ class LocalStore:
             if os.fstat(file).st_nlink:
                 return name, file
             os.close(file)  # a sweep has been here
+
+    def _give_away(self, name: str, directory: int) -> None:
+        """Have what we made in another's repository belong to its owner, if we may."""
+        if self._owner is not None:
+            uid, gid = self._owner
+            with suppress(PermissionError):  # without CAP_CHOWN: then the group has to do
+                os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
 
     def _sweep(self) -> None:
         """Remove temporary files that no living writer holds."""
@@ -224,6 +236,12 @@ def _reported(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise _store_error(what, error) from error
+
+
+def _other_owner(directory: int) -> tuple[int, int] | None:
+    """Return user and group of a directory that is not ours, else None."""
+    status = os.fstat(directory)
+    return None if status.st_uid == os.geteuid() else (status.st_uid, status.st_gid)
 
 
 def _store_error(what: str, error: OSError) -> StoreError:

@@ -93,6 +93,15 @@ def test_the_root_may_be_a_link(store: LocalStore, root: Path) -> None:
     other.close()
 
 
+@pytest.mark.root
+def test_what_root_makes_belongs_to_the_owner_of_the_repository(tmp_path: Path) -> None:
+    """After a repair by root, the agent's user can go on writing where new directories are."""
+    os.chown(tmp_path, 4711, 4712)
+    LocalStore(tmp_path).put("packs/ab/pack", [b"content"])
+    made = [tmp_path / "packs", tmp_path / "packs/ab", tmp_path / "packs/ab/pack"]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(4711, 4712)}
+
+
 def test_modes_are_for_owner_and_group_less_the_umask(store: LocalStore, root: Path) -> None:
     """Readers are a group, or nobody; never everybody."""
     before = os.umask(0)
