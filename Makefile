@@ -6,9 +6,10 @@ SHELL := bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
 ROUNDS ?= 100
+SECONDS ?= 600
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-.PHONY: help setup setup-run check lint format test torture demo bench lock clean
+.PHONY: help setup setup-run check lint format test torture fuzz demo bench lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -39,6 +40,9 @@ torture: setup ## break it for hours; ROUNDS=100 times what CI does, SEED=N repe
 	@seed=$(SEED); echo "SEED=$$seed ROUNDS=$(ROUNDS)"; \
 	VITRINE_SEED=$$seed VITRINE_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/crash \
 	  --hypothesis-seed=$$seed -o faulthandler_timeout=0 $(PYTEST_ARGS)
+
+fuzz: setup ## every decoder under libFuzzer, SECONDS=600 each; pick with TARGETS="dicom cuts"
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
 
 demo: setup-run ## see it work: back up, unlock, browse, lock
 	$(BIN)/vitrine demo

@@ -1,11 +1,17 @@
 """What of a source is protected: include and exclude patterns, and our own files never."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 
 import pathspec
 
 from agent.errors import ConfigInvalid
+
+# A star may end anywhere, and each one more multiplies the places to try: with these, what a long
+# and hostile name costs stays below a second
+MAX_STARS = 3  # of one component of a pattern
+MAX_ANY_DEPTH = 2  # components `**` of a pattern
 
 
 class Patterns:
@@ -58,9 +64,25 @@ def own_paths(source: bytes, ours: Iterable[bytes]) -> list[bytes]:
 
 
 def _compiled(lines: Sequence[str]) -> "pathspec.GitIgnoreSpec":
+    for line in lines:
+        _check_stars(line)
     try:
         return pathspec.GitIgnoreSpec.from_lines(lines)
-    except ValueError as error:
+    except (ValueError, re.error) as error:  # [z-a] is turned into a regular expression as it is
         raise ConfigInvalid(
             f"a pattern is wrong: {error}", hint="patterns are written as in .gitignore"
         ) from error
+
+
+def _check_stars(line: str) -> None:
+    """Raise ConfigInvalid for a pattern that a name could be made for to match it for ever."""
+    if line.startswith("#"):
+        return
+    parts = line.split("/")
+    few = all(part.count("*") <= MAX_STARS for part in parts if part != "**")
+    if not few or parts.count("**") > MAX_ANY_DEPTH:
+        raise ConfigInvalid(
+            f"a pattern has more than {MAX_STARS} stars between slashes, "
+            f"or `**` more than {MAX_ANY_DEPTH} times",
+            hint="write several patterns that say less each",
+        )

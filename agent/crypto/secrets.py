@@ -8,12 +8,13 @@
 """
 
 import os
+from typing import Annotated
 
 import msgspec
 
 from agent.crypto.box import KEY_BYTES, IndexKey
 from agent.crypto.naming import IdKey, host_id
-from agent.crypto.packkeys import SEED_BYTES, OpeningKey, SealKey
+from agent.crypto.packkeys import PUBLIC_BYTES, SEED_BYTES, OpeningKey, SealKey
 from agent.crypto.signing import SigningKey, VerifyKey
 from agent.errors import WrongKey
 from agent.model.decoding import UNDECODABLE
@@ -22,6 +23,10 @@ from agent.model.ids import HostId, VaultId
 FIRST_EPOCH = 1
 MAX_EPOCH = 2**32 - 1  # what a pack's header has room for
 VAULT_ID_BYTES = 16
+
+# A key file that was cut short or mistyped is refused when it is loaded, not when it is used
+_Key = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+_SealKeyBytes = Annotated[bytes, msgspec.Meta(min_length=PUBLIC_BYTES, max_length=PUBLIC_BYTES)]
 
 
 class VaultSecrets(msgspec.Struct, frozen=True):
@@ -105,9 +110,9 @@ class ReaderKeys(msgspec.Struct, frozen=True):
     name: str
     department: str
     level: int
-    id_key: bytes
-    index_key: bytes
-    authority: bytes  # public
+    id_key: _Key
+    index_key: _Key
+    authority: _Key  # public
 
     def ids(self) -> IdKey:
         """Return the key that names chunks and trees."""
@@ -127,10 +132,10 @@ class WriterKeys(msgspec.Struct, frozen=True):
 
     vault: VaultId
     epoch: int
-    seal_key: bytes
-    id_key: bytes
-    index_key: bytes
-    signing: bytes
+    seal_key: _SealKeyBytes
+    id_key: _Key
+    index_key: _Key
+    signing: _Key
 
     def seal(self) -> SealKey:
         """Return the key that seals pack keys."""

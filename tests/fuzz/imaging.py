@@ -1,0 +1,114 @@
+"""Fuzz targets of agent/encode: headers, cuts and codecs, whose bytes come from anybody's files."""
+
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pydicom
+
+from agent.crypto.naming import IdKey
+from agent.encode.chunker import Chunker
+from agent.encode.codecs import MAX_PLAIN_BYTES, squeeze, unsqueeze
+from agent.encode.cuts import LOOK_AHEAD_BYTES, cuts_of
+from agent.encode.dicom import pixel_layout, read_header
+from agent.errors import ObjectDamaged, RepositoryTooNew
+from agent.model.tree import Entry, TreePage, decode_page, encode_page
+from tests.fuzz.target import KiB, Target
+
+MiB = 1024 * KiB
+_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+_CHUNKER = Chunker(IdKey(bytes(range(32))).cut_seed)
+_LONG = b"L"  # the first byte of an input that stands for a long file
+_LONG_BYTES = 2 * LOOK_AHEAD_BYTES
+_FRAME = struct.Struct("<BI")  # codec, plain length
+
+
+def _dicom_files() -> Iterator[bytes]:
+    for path in sorted(_FILES.rglob("*")):
+        if path.is_file() and path.stat().st_size <= 16 * KiB:
+            yield path.read_bytes()
+
+
+def _dicom(data: bytes) -> None:
+    """Check that a layout lies within the file, and an identity within its bounds."""
+    header = read_header(memoryview(data), len(data))
+    if header.layout is not None:
+        layout = header.layout
+        assert 0 < layout.start <= layout.end <= len(data)
+        pixels = layout.end - layout.start
+        assert not layout.frame_bytes or layout.frame_bytes * layout.frames == pixels
+        assert not layout.frame_bytes or layout.row_bytes
+    page = TreePage(entries=(Entry(name=b"f", dicom=header.identity),))
+    assert decode_page(encode_page(page)) == page
+
+
+def _cuts(data: bytes) -> None:
+    """Check that chunks join to the file, within their bounds, wherever a buffer ends."""
+    if data[:1] == _LONG:
+        half = data[len(data) // 2 :]
+        data = (data[1:] + half * (_LONG_BYTES // len(half) + 1))[:_LONG_BYTES]
+    view = memoryview(data)
+    layout = pixel_layout(view, len(data))
+    chunks = [*cuts_of(layout, _CHUNKER).cut(view)]
+    assert b"".join(chunks) == data
+    assert all(0 < len(chunk) <= LOOK_AHEAD_BYTES for chunk in chunks)
+    cuts = cuts_of(layout, _CHUNKER)
+    some = [*cuts.cut_some(view)]
+    some += cuts.cut(view[sum(map(len, some)) :])
+    assert [*map(len, some)] == [*map(len, chunks)]
+
+
+def _cut_seeds() -> Iterator[bytes]:
+    for data in _dicom_files():
+        yield data
+        yield _LONG + data
+
+
+def _plains() -> Iterable[bytes]:
+    ramp = b"".join(struct.pack("<H", n // 3 % 4096) for n in range(8 * KiB))
+    return (b"", b"a line\n" * 200, bytes(70 * KiB), ramp, bytes(range(256)) * 4)
+
+
+def _squeeze(data: bytes) -> None:
+    """Check that what is squeezed comes back; an input stands for itself many times over."""
+    times, data = (data[0], data[1:]) if data else (1, b"")
+    plain = data * times
+    codec, squeezed = squeeze(plain)
+    assert unsqueeze(codec, squeezed, len(plain)) == plain
+
+
+def _unsqueeze(data: bytes) -> None:
+    """Check that a frame decodes to as many bytes as it claims, or not at all."""
+    if len(data) < _FRAME.size:
+        return
+    codec, plain_bytes = _FRAME.unpack_from(data)
+    plain = unsqueeze(codec, data[_FRAME.size :], plain_bytes)
+    assert len(plain) == plain_bytes <= MAX_PLAIN_BYTES
+
+
+def _frames() -> Iterator[bytes]:
+    for plain in (*_plains(), bytes(8 * MiB)):
+        codec, squeezed = squeeze(plain)
+        if len(squeezed) < 16 * KiB:
+            yield _FRAME.pack(codec, len(plain)) + squeezed
+
+
+TARGETS = (
+    Target(
+        "dicom",
+        ("agent.encode.dicom:read_header", "agent.encode.elements:Walk"),
+        _dicom,
+        seeds=_dicom_files,
+        max_bytes=16 * KiB,
+    ),
+    Target("cuts", ("agent.encode.cuts:cuts_of",), _cuts, seeds=_cut_seeds, max_bytes=16 * KiB),
+    Target("squeeze", ("agent.encode.codecs:squeeze",), _squeeze, seeds=_plains),
+    Target(
+        "unsqueeze",
+        ("agent.encode.codecs:unsqueeze",),
+        _unsqueeze,
+        errors=(ObjectDamaged, RepositoryTooNew),
+        seeds=_frames,
+        max_bytes=16 * KiB,
+    ),
+)

@@ -1,0 +1,26 @@
+"""All fuzz targets.  A new decoder gets a target in one of these modules, and is then run in CI.
+
+tests/fuzz/test_fuzz.py looks for modules that decode bytes and are in neither of these lists.
+"""
+
+from typing import Final
+
+from tests.fuzz import imaging, local, objects, records, secret
+from tests.fuzz.target import Target
+
+TARGETS: Final[dict[str, Target]] = {
+    target.name: target
+    for module in (imaging, objects, secret, records, local)
+    for target in module.TARGETS
+}
+
+NOT_FUZZED: Final[dict[str, str]] = {
+    "agent.backup.run": "reads a fact that this process wrote into its own journal",
+    "agent.cli.audit": "reads what the gate answered, which it has decoded itself",
+    "agent.cli.demo_hospital": "reads what our own command line printed",
+    "agent.cli.people": "reads what its own child process answered",
+    "agent.gate.oversight": "reads a record of a chain that the gate itself writes",
+    "agent.restored": "reads snapshots that the gate verified, from the gate's own socket pair",
+    "fsdriver.session": "reads snapshots that the gate verified, from the gate's own socket pair",
+}
+"""Modules that decode, and why nothing hostile reaches them."""
