@@ -38,7 +38,7 @@ test: setup ## pytest; pick with PYTEST_ARGS="-m 'not slow' tests/unit"
 
 torture: setup ## break it for hours; ROUNDS=100 times what CI does, SEED=N repeats
 	@seed=$(SEED); echo "SEED=$$seed ROUNDS=$(ROUNDS)"; \
-	VITRINE_SEED=$$seed VITRINE_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/crash \
+	VITRINE_SEED=$$seed VITRINE_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/crash tests/fuzz \
 	  --hypothesis-seed=$$seed -o faulthandler_timeout=0 $(PYTEST_ARGS)
 
 fuzz: setup ## every decoder under libFuzzer, SECONDS=600 each; pick with TARGETS="dicom cuts"
