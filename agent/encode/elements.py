@@ -1,15 +1,14 @@
 """From element to element of a DICOM data set, values unread, over bytes that may lie (PS3.5 7).
 
 A walk keeps nothing and goes back nowhere.  It costs at most MAX_ELEMENTS steps, of which each
-looks at no more than STEP_BYTES, however deep sequences nest and whatever lengths claim.  In front
-of it the file meta group costs at most 65,536: tags ascend, and it is one group.
+looks at 12 bytes (tag, representation, length), however deep sequences nest and whatever lengths
+claim.  In front of it the file meta group costs at most 65,536: tags ascend, and it is one group.
 """
 
 import struct
 from typing import Final
 
 MAX_ELEMENTS = 100_000  # of one header: an enhanced image of some thousand frames has as many
-STEP_BYTES = 12  # tag, representation and length
 
 UNDEFINED: Final = 0xFFFFFFFF
 _PREAMBLE_BYTES = 128
