@@ -23,6 +23,9 @@ from agent.errors import ObjectDamaged
 from agent.model.ids import TreeId
 from agent.model.tree import DicomIdentity, Entry, TreePage, decode_page, encode_page
 from agent.repository.trees import entry_weight
+from agent.store.memory import MemoryStore
+from tests.fakes.backups import BackupFixture
+from tests.fakes.vaults import walk
 
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 TAGS = (0x0020000D, 0x0020000E, 0x00080018, 0x00100020, 0x00080060)
@@ -198,3 +201,28 @@ def test_small_files_long_ones_and_those_with_holes_are_identified(
     assert entry_of(path).dicom == identity(data)
     path.write_bytes(bytes(200) + data)
     assert entry_of(path).dicom is None
+
+
+def test_a_snapshot_says_whom_every_image_is_about_and_its_objects_do_not(tmp_path: Path) -> None:
+    """Small files are read together, large ones alone; a file that is no longer an image says so.
+
+    What is stored, and what it is called, holds no word of it.
+    """
+    made = BackupFixture(MemoryStore(), tmp_path)
+    source = Path(os.fsdecode(made.source))
+    image, uid = ct(PatientID="ZZSECRET", StudyInstanceUID="1.2.4711815"), b"1.2.4711815"
+    (source / "small").write_bytes(image)
+    (source / "large").write_bytes(image + os.urandom(2**20))
+    (source / "text").write_bytes(b"no image")
+    made.run()
+    reader = made.reader()
+    found = {name: entry.dicom for name, entry in walk(reader, made.tops()[b"source"].tree)}
+    assert found == {b"small": identity(image), b"large": identity(image), b"text": None}
+    for listed in made.store.list(""):
+        stored = made.store.get(listed.name) + listed.name.encode()
+        assert b"ZZSECRET" not in stored
+        assert uid not in stored
+    (source / "small").write_bytes(os.urandom(len(image)))
+    made.run()
+    after = dict(walk(made.reader(), made.tops()[b"source"].tree))
+    assert (after[b"small"].dicom, after[b"large"].dicom) == (None, identity(image))
