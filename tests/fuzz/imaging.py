@@ -65,8 +65,9 @@ def _cut_seeds() -> Iterator[bytes]:
 
 
 def _plains() -> Iterable[bytes]:
-    ramp = b"".join(struct.pack("<H", n // 3 % 4096) for n in range(8 * KiB))
-    return (b"", b"a line\n" * 200, bytes(70 * KiB), ramp, bytes(range(256)) * 4)
+    ramp = b"".join(struct.pack("<H", n // 3 % 4096) for n in range(20 * KiB))
+    colours = bytes(n // 5 * 3 % 251 for n in range(48 * KiB))
+    return (b"", b"a line\n" * 200, bytes(70 * KiB), ramp, colours, bytes(range(256)) * 4)
 
 
 def _squeeze(data: bytes) -> None:

@@ -19,7 +19,10 @@ from agent.model.ids import PackId
 from agent.model.location import PackKind
 from agent.model.snapshot import Snapshot, SnapshotInfo
 from agent.model.tree import (
+    DicomIdentity,
     Entry,
+    Flaw,
+    PageRef,
     TreePage,
     decode_page,
     encode_page,
@@ -267,8 +270,11 @@ def _extent_seeds() -> Iterator[bytes]:
 
 def _page_seeds() -> Iterator[bytes]:
     yield from tree_pages()
-    leaf, root = map(decode_page, tree_pages())
-    yield encode_page(TreePage(entries=(*root.entries, *leaf.entries)[:1]))
+    identity = DicomIdentity(b"1.2.840", b"1.2.840.1", b"1.2.840.1.1", b"4711", b"CT")
+    image = Entry(name=b"1.dcm", size=5, content=pack_extents([(b"\1" * 32, 5)]), dicom=identity)
+    changed = Entry(name=b"2", flaw=Flaw.CHANGED_WHILE_READ, inode=7, links=2, depth=1)
+    yield encode_page(TreePage(entries=(image, changed)))
+    yield encode_page(TreePage(pages=(PageRef(b"1.dcm", b"\1" * 32), PageRef(b"2", b"\2" * 32))))
 
 
 DAMAGED = (ObjectDamaged, RepositoryTooNew)
