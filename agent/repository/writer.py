@@ -26,6 +26,7 @@ from agent.model.location import PackKind
 from agent.model.snapshot import Snapshot, SnapshotInfo
 from agent.repository import layout
 from agent.repository.chain import Chains, encode_snapshot, find_tip
+from agent.repository.idfilter import IdFilter
 from agent.repository.index import Index, IndexFile, encode, merge
 from agent.repository.indexcache import IndexCache, seal_index
 from agent.repository.pack import Contents, PackBuilder
@@ -65,6 +66,8 @@ class VaultWriter:
         self._host = keys.host()
         self._cache = cache
         self._index: Index = cache.refresh()
+        self._first_index = self._index  # files that are merged meanwhile stay mapped
+        self._filter = IdFilter()  # of what came since
         self._lock = threading.Lock()
         self._claimed: set[bytes] = set()  # promised to come, not in a pack yet
         self._stored: set[bytes] = set()  # in a durable pack, not in the index yet
@@ -74,25 +77,15 @@ class VaultWriter:
 
     def claim(self, id_: bytes) -> bool:
         """Return True if the caller must store this chunk or page: nobody has, nobody will."""
-        index = self._index
-        if self._is_pending(id_) or id_ in index:
-            return False
-        with self._lock:
-            # flushed between the two looks: then it has left the sets and is in the new index
-            flushed = self._index is not index and id_ in self._index
-            if flushed or self._is_pending(id_):
-                return False
-            self._claimed.add(id_)
-            return True
+        return bool(self.claim_all((id_,)))
 
     def claim_all(self, ids: Iterable[bytes]) -> set[bytes]:
         """Return those of `ids` that the caller must store, as `claim` tells of each."""
-        index = self._index
-        wanted = set(index.unknown(set(ids) - self._claimed - self._stored))
-        with self._lock:
-            if self._index is not index:  # flushed meanwhile: see `claim`
-                wanted = set(self._index.unknown(wanted))
-            wanted = wanted - self._claimed - self._stored
+        wanted = set(self._first_index.unknown(ids))
+        with self._lock:  # in which nothing moves from the sets to the index
+            maybe = self._filter.matching(wanted)
+            wanted.difference_update([id_ for id_ in maybe if self._has_come(id_)])
+            self._filter.add(wanted)
             self._claimed |= wanted
         return wanted
 
@@ -159,6 +152,7 @@ class VaultWriter:
             if contents is not None:
                 adopted += 1
                 with self._lock:
+                    self._filter.add(chunk.id for chunk in contents.chunks)
                     self._took(contents)
                 if self.wants_flush:
                     self.flush()
@@ -179,8 +173,9 @@ class VaultWriter:
             return None
         return contents
 
-    def _is_pending(self, id_: bytes) -> bool:
-        return id_ in self._claimed or id_ in self._stored
+    def _has_come(self, id_: bytes) -> bool:
+        """Tell whether an id is promised, stored or indexed; the lock is held."""
+        return id_ in self._claimed or id_ in self._stored or id_ in self._index
 
     def _took(self, contents: Contents) -> None:
         """Note a durable pack; the lock is held."""
