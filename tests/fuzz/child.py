@@ -9,14 +9,14 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["agent", "fsdriver"]):
-    from tests.fuzz.registry import TARGETS
+    from tests.fuzz.registry import target
 
 
 def main() -> None:
     """Run the target named first; what follows is libFuzzer's."""
-    target = TARGETS[sys.argv[1]]
+    chosen = target(sys.argv[1])
     logging.disable(logging.CRITICAL)  # what is damaged is logged a thousand times a second
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], target)
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], chosen)
     atheris.Fuzz()
 
 

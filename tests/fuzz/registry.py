@@ -9,9 +9,9 @@ from tests.fuzz import imaging, local, objects, records, secret
 from tests.fuzz.target import Target
 
 TARGETS: Final[dict[str, Target]] = {
-    target.name: target
+    each.name: each
     for module in (imaging, objects, secret, records, local)
-    for target in module.TARGETS
+    for each in module.TARGETS
 }
 
 NOT_FUZZED: Final[dict[str, str]] = {
@@ -24,3 +24,17 @@ NOT_FUZZED: Final[dict[str, str]] = {
     "fsdriver.session": "reads snapshots that the gate verified, from the gate's own socket pair",
 }
 """Modules that decode, and why nothing hostile reaches them."""
+
+
+def fails(data: bytes) -> None:
+    """Fail on what is longer than a byte."""
+    assert len(data) < 2
+
+
+BROKEN: Final = Target("broken", ("tests.fuzz.registry:fails",), fails)
+"""No decoder: it fails on purpose, to show that a finding is noticed."""
+
+
+def target(name: str) -> Target:
+    """Return the target of that name."""
+    return BROKEN if name == BROKEN.name else TARGETS[name]

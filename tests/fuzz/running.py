@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz.registry import TARGETS
+from tests.fuzz.registry import target
 
 MEMORY_MIB = 256  # of a whole process: no decoder of hostile bytes may need more
 UNIT_SECONDS = 20  # of one input, on a busy machine: more is a hang
@@ -51,13 +51,13 @@ def fuzz(name: str, *, seconds: int, seed: int, corpus: Path | None = None) -> R
         seeds, grown, temporary = place / "seeds", corpus or place / "corpus", place / "tmp"
         for directory in (seeds, grown, temporary):
             directory.mkdir(parents=True, exist_ok=True)
-        for number, data in enumerate(TARGETS[name].seeds()):
+        for number, data in enumerate(target(name).seeds()):
             (seeds / str(number)).write_bytes(data)
         ended = subprocess.run(
             [
                 sys.executable, "-m", "tests.fuzz.child", name, str(grown), str(seeds),
                 f"-max_total_time={seconds}", f"-seed={seed}", f"-artifact_prefix={place}/",
-                f"-max_len={TARGETS[name].max_bytes}", f"-rss_limit_mb={MEMORY_MIB}",
+                f"-max_len={target(name).max_bytes}", f"-rss_limit_mb={MEMORY_MIB}",
                 f"-timeout={UNIT_SECONDS}", "-print_final_stats=1",
             ],
             cwd=ROOT,

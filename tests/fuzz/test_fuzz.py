@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.chance import chance, rounds
-from tests.fuzz.registry import NOT_FUZZED, TARGETS
+from tests.fuzz.registry import BROKEN, NOT_FUZZED, TARGETS
 from tests.fuzz.running import ROOT, fuzz
 
 SECONDS = 2  # a target, two at a time: with their starts about a minute in CI
@@ -63,6 +63,18 @@ def test_a_target_names_what_is_there_and_takes_its_own_seeds(name: str) -> None
 def test_what_was_found_once_is_not_found_again(path: Path) -> None:
     """Each file is the input that broke the target its directory is called after, in hex."""
     TARGETS[path.parent.name](bytes.fromhex(path.read_text()))
+
+
+def test_a_finding_is_noticed_and_told_so_that_it_can_be_repeated() -> None:
+    """A target that fails: its input is in the message, with the seed."""
+    result = fuzz(BROKEN.name, seconds=5, seed=4711)
+    assert not result.is_clean
+    assert result.finding is not None
+    assert len(result.finding) >= 2
+    assert "seed 4711" in str(result)
+    assert f"input: {result.finding.hex()}" in str(result)
+    with pytest.raises(AssertionError):
+        BROKEN(result.finding)
 
 
 @pytest.mark.slow
