@@ -47,7 +47,7 @@ fuzz: setup ## every decoder under libFuzzer, SECONDS=600 each; pick with TARGET
 demo: setup-run ## see it work: back up, unlock, browse, lock
 	$(BIN)/vitrine demo
 
-bench: setup ## measure, beside restic
+bench: setup ## measure, beside restic and borg
 	$(BIN)/python -m benchmarks
 
 lock: ## newest dependencies that pyproject.toml allows, into requirements*.lock

@@ -5,6 +5,7 @@ How a byte travels in, and out again; imports point down this list only:
     cli                          the command line
     agentd  gated  maintained    one process each: wiring, nothing else
     backup  gate  restore        watch and store | decide and record | put back
+    drill                        recovery rehearsed, above what it rehearses
     maintenance                  thin out, delete, check, heal, rehearse
     repository  audit            packs, index, trees, snapshots | the hash-chained record
     encode  crypto  store        where to cut, how to squeeze | keys | named bytes

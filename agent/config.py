@@ -81,6 +81,16 @@ class MaintenanceVaultConfig(
     keys: str  # what verifies and finds
 
 
+class DrillConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How recoveries are rehearsed."""
+
+    sample_files: Annotated[int, msgspec.Meta(ge=1)] = 200
+    whole: bool = True  # restore everything too, where there is room
+    orthanc: bool = True  # have one count the images, where it is installed
+    scratch: str = ""  # by default below the state directory; holds content while a drill runs
+    reports: str = ""  # by default below the state directory
+
+
 class MaintenanceConfig(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 ):
@@ -90,6 +100,7 @@ class MaintenanceConfig(
     state_dir: str
     credential: str  # opens the keyslots of maintenance: 32 bytes
     vault: tuple[MaintenanceVaultConfig, ...]
+    drill: DrillConfig = DrillConfig()
 
 
 class LauncherConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -24,6 +24,7 @@
     ├── JournalError            51   the agent's local journal cannot be used
     ├── RestoreRefused          52   the target may not be written to
     ├── RestoreIncomplete       53   part of a restore could not be written
+    ├── DrillFailed             54   a rehearsed recovery did not bring back what it should
     ├── NoSuchSnapshot          60   nothing by that name or time
     ├── NameAmbiguous           61   a name fits several
     └── NotFound                62   no vault, user or session by that name
@@ -191,6 +192,12 @@ class RestoreIncomplete(VitrineError):
     """Part of a restore could not be written; what was written is whole."""
 
     exit_status = 53
+
+
+class DrillFailed(VitrineError):
+    """A rehearsed recovery did not bring back what it should."""
+
+    exit_status = 54
 
 
 class NoSuchSnapshot(VitrineError):

@@ -16,7 +16,13 @@ from agent.crypto.keyfiles import load_credential, load_keys
 from agent.crypto.secrets import ReaderKeys, VaultSecrets
 from agent.errors import ConfigInvalid, NotFound
 from agent.maintenance.state import MaintenanceState
-from agent.repository.vaults import open_repository, secrets_by_credential
+from agent.model.snapshot import SnapshotInfo
+from agent.repository.chain import Chains
+from agent.repository.frames import FrameReader
+from agent.repository.indexcache import IndexCache
+from agent.repository.packkeys import OpeningKeys
+from agent.repository.reader import VaultReader
+from agent.repository.vaults import enrolled_writers, open_repository, secrets_by_credential
 from agent.store.base import Store
 from agent.store.local import LocalStore
 
@@ -40,6 +46,23 @@ class Maintenance:
             known = ", ".join(sorted(self.vaults)) or "none"
             raise NotFound(f"maintenance knows no vault {name!r}", hint=f"it knows: {known}")
         return keys
+
+    def snapshots(self, keys: ReaderKeys) -> list[SnapshotInfo]:
+        """Return a vault's snapshots, host by host in order, their chains verified."""
+        writers = enrolled_writers(self.store, keys.vault, keys.authority_key())
+        return list(Chains(self.store, keys.vault, keys.index(), writers).snapshots())
+
+    def newest(self, keys: ReaderKeys) -> list[SnapshotInfo]:
+        """Return the newest snapshot of each host of a vault."""
+        last = {info.snapshot.host: info for info in self.snapshots(keys)}
+        return list(last.values())
+
+    def reader(self, keys: ReaderKeys, cache_bytes: int) -> VaultReader:
+        """Unwrap a vault's opening keys and return a reader over what is stored now."""
+        opening = OpeningKeys.of(self.secrets(keys))
+        cache = IndexCache(self.state.index_cache(keys.vault), self.store, keys.vault, keys.index())
+        frames = FrameReader(self.store, keys.vault, opening, cache_bytes=cache_bytes)
+        return VaultReader(frames, cache.refresh(), keys.ids())
 
     def secrets(self, keys: ReaderKeys) -> VaultSecrets:
         """Unwrap everything about a vault, for a job that needs it; raise WrongKey."""

@@ -52,6 +52,8 @@ class Event(enum.StrEnum):
     SNAPSHOT_FAILED = "snapshot-failed"
     SOURCE_STATE = "source-state"
     VERIFICATION = "verification"
+    DRILL_STARTED = "drill-started"
+    DRILL_ENDED = "drill-ended"
 
 
 ENDINGS: Final = frozenset(
@@ -75,6 +77,8 @@ OPERATIONAL: Final = frozenset(
         Event.SNAPSHOT_FAILED,
         Event.SOURCE_STATE,
         Event.VERIFICATION,
+        Event.DRILL_STARTED,
+        Event.DRILL_ENDED,
     }
 )
 """What who may read operational records only is shown: nothing of who looked at what."""

@@ -1,0 +1,1 @@
+"""Recovery rehearsed: restored to a scratch place, looked at from outside, timed, signed."""
