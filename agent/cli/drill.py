@@ -134,7 +134,7 @@ def _lines(host: HostDrill) -> list[str]:
     lines = [f"host {host.host}, first file back after {duration(host.first_byte_seconds)}"]
     for title, restored in (("sample", host.sample), ("everything", host.whole)):
         if restored is not None:
-            wrong = restored.failed + restored.compared.missing + restored.compared.different
+            wrong = restored.lost + restored.compared.different
             state = f"{number(wrong)} WRONG" if wrong else "every hash right"
             lines.append(
                 f"  {title}: {number(restored.files)} files, {size(restored.bytes)} in "

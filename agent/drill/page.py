@@ -61,7 +61,7 @@ def _host(host: HostDrill) -> str:
         *_inspected(host),
     ]
     if host.incomplete:
-        rows.append(_row("Not whole when it was backed up", host.incomplete, "", ok=True))
+        rows.append(_row("Not whole when it was backed up", host.incomplete, "", ok=None))
     problem = f'<p class="bad">{escape(host.problem)}</p>' if host.problem else ""
     return (
         f"<h2>Host {host.host}, snapshot {host.snapshot} of "
@@ -72,12 +72,11 @@ def _host(host: HostDrill) -> str:
 
 def _restored(title: str, restored: Restored | None, why_not: str = "") -> str:
     if restored is None:
-        return _row(title, 0, escape(why_not) or "nothing to draw from", ok=True)
+        return _row(title, 0, escape(why_not) or "nothing to draw from", ok=None)
     compared = restored.compared
-    wrong = restored.failed + compared.missing
     result = f"{duration(restored.seconds)}, every hash right"
     if not restored.passed:
-        result = f"{compared.different} with other bytes, {wrong} not restored"
+        result = f"{compared.different:,} with other bytes, {restored.lost:,} not restored"
     return _row(f"{title} restored, {amount(restored.bytes)}", restored.files, result,
                 ok=restored.passed)  # fmt: skip
 
@@ -89,7 +88,7 @@ def _inspected(host: HostDrill) -> list[str]:
     rows = [
         _row("Images parsed", looked.images, _failures(looked.images_failed),
              ok=not looked.images_failed),
-        _row("Studies, patients in them", looked.studies, f"{looked.patients} patients", ok=True),
+        _row("Studies, patients in them", looked.studies, f"{looked.patients:,} patients", ok=True),
         _row("Databases opened", looked.databases, _failures(looked.databases_failed),
              ok=not looked.databases_failed),
     ]  # fmt: skip
@@ -97,16 +96,18 @@ def _inspected(host: HostDrill) -> list[str]:
     if looked.problem:
         rows.append(_row("Scratch Orthanc", 0, escape(looked.problem), ok=False))
     elif not pacs.server:
-        rows.append(_row("Scratch Orthanc", 0, "not installed here", ok=True))
+        rows.append(_row("Scratch Orthanc", 0, "not asked", ok=None))
     else:
         on = "its own restored storage" if pacs.own_storage else "images sent to it"
-        result = f"{pacs.expected} expected; {pacs.differing} files differ; {pacs.refused} refused"
+        result = (
+            f"{pacs.expected:,} expected; {pacs.differing:,} files differ; {pacs.refused:,} refused"
+        )
         rows.append(_row(f"Counted by Orthanc on {on}", pacs.counted, result, ok=pacs.passed))
     return rows
 
 
-def _row(title: str, count: int, result: str, *, ok: bool) -> str:
-    style = "ok" if ok else "bad"
+def _row(title: str, count: int, result: str, *, ok: bool | None) -> str:
+    style = "" if ok is None else "ok" if ok else "bad"
     return f'<tr><td>{title}<td class="number">{count:,}<td class="{style}">{result}</tr>'
 
 

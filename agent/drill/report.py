@@ -25,9 +25,14 @@ class Restored(msgspec.Struct, frozen=True):
     compared: Compared
 
     @property
+    def lost(self) -> int:
+        """How many files did not come back."""
+        return max(self.failed, self.compared.missing)  # what failed is missing, too
+
+    @property
     def passed(self) -> bool:
         """Tell whether every file came back, and as it was."""
-        return not (self.failed or self.compared.different or self.compared.missing)
+        return not (self.lost or self.compared.different)
 
 
 class HostDrill(msgspec.Struct, frozen=True):
