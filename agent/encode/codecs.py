@@ -9,15 +9,14 @@ import threading
 
 import zstandard
 
+from agent.encode.blosc import Buffer
+from agent.encode.numeric import open_numbers, squeeze_numbers
+from agent.encode.probe import WORTH_IT, probe
 from agent.errors import ObjectDamaged, RepositoryTooNew
 from agent.model.location import Codec
 
 ZSTD_LEVEL = 3  # docs/decisions/0004-compression.md
-PROBE_BYTES = 16 * 1024
-WORTH_IT = 0.97  # squeezed to more than this: not worth opening again on every read
 MAX_PLAIN_BYTES = 64 * 1024 * 1024  # no frame of ours is larger; a lying one is refused unread
-
-Buffer = bytes | bytearray | memoryview
 
 
 class _PerThread(threading.local):
@@ -25,7 +24,6 @@ class _PerThread(threading.local):
 
     def __init__(self) -> None:
         self.squeeze = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True)
-        self.probe = zstandard.ZstdCompressor(level=1)
         self.open = zstandard.ZstdDecompressor()
 
 
@@ -33,15 +31,18 @@ _zstd = _PerThread()
 
 
 def squeeze(plain: Buffer) -> tuple[Codec, Buffer]:
-    """Return the codec that fits and the squeezed bytes, which decode to `plain` (checked)."""
-    if not _looks_squeezable(plain):
-        return Codec.RAW, plain
-    squeezed = _zstd.squeeze.compress(plain)
-    if len(squeezed) > WORTH_IT * len(plain):
-        return Codec.RAW, plain
-    if _zstd.open.decompress(squeezed) != plain:
-        return Codec.RAW, plain  # a wrong compressor costs space, never data
-    return Codec.ZSTD, squeezed
+    """Return the codec that fits and the squeezed bytes, which decode to `plain` (checked).
+
+    The bytes are `plain` itself where nothing fits: a wrong compressor costs space, never data.
+    """
+    codec, item_bytes = probe(plain)
+    most = int(WORTH_IT * len(plain))
+    squeezed: bytes | None = None
+    if codec is Codec.BLOSC2:
+        squeezed = squeeze_numbers(plain, item_bytes, most)
+    elif codec is Codec.ZSTD:
+        squeezed = _squeeze_zstd(plain, most)
+    return (codec, squeezed) if squeezed is not None else (Codec.RAW, plain)
 
 
 def unsqueeze(codec: int, squeezed: Buffer, plain_bytes: int) -> Buffer:
@@ -52,10 +53,13 @@ def unsqueeze(codec: int, squeezed: Buffer, plain_bytes: int) -> Buffer:
     """
     if plain_bytes > MAX_PLAIN_BYTES:
         raise ObjectDamaged(f"a frame claims {plain_bytes} bytes, more than any frame has")
+    plain: Buffer
     if codec == Codec.RAW:
         plain = squeezed
     elif codec == Codec.ZSTD:
         plain = _unzstd(squeezed, plain_bytes)
+    elif codec == Codec.BLOSC2:
+        plain = open_numbers(squeezed, plain_bytes)
     else:
         raise RepositoryTooNew(
             f"codec {codec} is not known to this program", hint="install a newer Vitrine"
@@ -65,6 +69,15 @@ def unsqueeze(codec: int, squeezed: Buffer, plain_bytes: int) -> Buffer:
     return plain
 
 
+def _squeeze_zstd(plain: Buffer, most: int) -> bytes | None:
+    squeezed = _zstd.squeeze.compress(plain)
+    if len(squeezed) > most:
+        return None
+    back = _zstd.open.decompress(squeezed)
+    # == would go byte by byte over a view, which takes longer than squeezing it
+    return squeezed if len(back) == len(plain) and back.startswith(plain) else None
+
+
 def _unzstd(squeezed: Buffer, plain_bytes: int) -> bytes:
     try:
         if zstandard.frame_content_size(squeezed) != plain_bytes:
@@ -72,13 +85,3 @@ def _unzstd(squeezed: Buffer, plain_bytes: int) -> bytes:
         return _zstd.open.decompress(squeezed)
     except zstandard.ZstdError as error:
         raise ObjectDamaged(f"a frame's zstd stream does not decode: {error}") from error
-
-
-def _looks_squeezable(plain: Buffer) -> bool:
-    """Tell from the middle of the data whether zstd is worth its time on all of it."""
-    if len(plain) <= 2 * PROBE_BYTES:
-        return len(plain) > 64
-    view = memoryview(plain)
-    middle = len(plain) // 2
-    sample = view[middle : middle + PROBE_BYTES]
-    return len(_zstd.probe.compress(sample)) <= WORTH_IT * PROBE_BYTES

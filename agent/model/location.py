@@ -18,6 +18,7 @@ class Codec(enum.IntEnum):
 
     RAW = 0
     ZSTD = 1
+    BLOSC2 = 2  # shuffled, byte delta, Zstandard: pixels and other numbers
 
 
 class FrameLocation(NamedTuple):

@@ -11,7 +11,9 @@ from agent.encode.chunker import Chunker
 from agent.encode.codecs import MAX_PLAIN_BYTES, squeeze, unsqueeze
 from agent.encode.cuts import LOOK_AHEAD_BYTES, cuts_of
 from agent.encode.dicom import pixel_layout, read_header
+from agent.encode.numeric import ITEM_BYTES, squeeze_numbers
 from agent.errors import ObjectDamaged, RepositoryTooNew
+from agent.model.location import Codec
 from agent.model.tree import Entry, TreePage, decode_page, encode_page
 from tests.fuzz.target import KiB, Target
 
@@ -21,6 +23,7 @@ _CHUNKER = Chunker(IdKey(bytes(range(32))).cut_seed)
 _LONG = b"L"  # the first byte of an input that stands for a long file
 _LONG_BYTES = 2 * LOOK_AHEAD_BYTES
 _FRAME = struct.Struct("<BI")  # codec, plain length
+_CHUNK = struct.Struct("<4x3i")  # of numbers, of a block, of all
 
 
 def _dicom_files() -> Iterator[bytes]:
@@ -94,6 +97,24 @@ def _frames() -> Iterator[bytes]:
             yield _FRAME.pack(codec, len(plain)) + squeezed
 
 
+def _numbers(data: bytes) -> None:
+    """Check that a chunk decodes to as many bytes as its header claims, or not at all."""
+    if len(data) < _CHUNK.size:
+        return
+    length, _, used = _CHUNK.unpack_from(data)
+    plain_bytes = max(0, length + len(data) - used)
+    assert len(unsqueeze(Codec.BLOSC2, data, plain_bytes)) == plain_bytes <= MAX_PLAIN_BYTES
+
+
+def _chunks() -> Iterator[bytes]:
+    for item in ITEM_BYTES:
+        for length in (32 * KiB, 70_001):
+            plain = bytes(n // item * 3 % 251 for n in range(length))
+            squeezed = squeeze_numbers(plain, item, length)
+            assert squeezed is not None
+            yield squeezed
+
+
 TARGETS = (
     Target(
         "dicom",
@@ -110,6 +131,14 @@ TARGETS = (
         _unsqueeze,
         errors=(ObjectDamaged, RepositoryTooNew),
         seeds=_frames,
+        max_bytes=16 * KiB,
+    ),
+    Target(
+        "numbers",
+        ("agent.encode.numeric:open_numbers", "agent.encode.blosc:Decompressor"),
+        _numbers,
+        errors=(ObjectDamaged,),
+        seeds=_chunks,
         max_bytes=16 * KiB,
     ),
 )
