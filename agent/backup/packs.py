@@ -1,105 +1,108 @@
 """Open packs: chunks and pages go in, full ones become durable, all of them at a checkpoint.
 
-A builder serves one thread at a time; threads take one, fill it, and give it back, so that small
-batches share packs.
+There is one open pack of a kind, whoever fills it: what is read together lies together, and
+memory does not grow with the number of threads.  They squeeze each for itself, and take turns
+only at sealing (docs/decisions/0012).
 """
 
 import threading
 from collections.abc import Sequence
 
 from agent.crypto.naming import IdKey
+from agent.encode.codecs import squeeze
 from agent.model.ids import TreeId
 from agent.model.location import PackKind
-from agent.repository.pack import PackBuilder
-from agent.repository.writer import VaultWriter, put_page
+from agent.repository.pack import ALONE_BYTES, PackBuilder
+from agent.repository.writer import VaultWriter
 
 
-class Packs:
-    """The packs of one run that are not put yet.  Thread-safe."""
+class _OpenPack:
+    """The pack of one kind that is being filled."""
+
+    def __init__(self, writer: VaultWriter, kind: PackKind) -> None:
+        self._writer = writer
+        self._kind = kind
+        self._builder: PackBuilder | None = None
+        self.lock = threading.Lock()
+
+    def builder(self) -> PackBuilder:
+        """Return the pack to fill while the lock is held."""
+        if self._builder is None:
+            self._builder = self._writer.builder(self._kind)
+        return self._builder
+
+    def taken(self, *, full_only: bool) -> PackBuilder | None:
+        """Return the pack, for its taker to put, if there is one; the lock is held."""
+        builder = self._builder
+        if builder is None or (full_only and not builder.is_full):
+            return None
+        self._builder = None
+        return builder
+
+
+class PackSink:
+    """Where a run's chunks and pages go.  Thread-safe."""
 
     def __init__(self, writer: VaultWriter) -> None:
         """Take the run's writer."""
         self._writer = writer
-        self._lock = threading.Lock()
-        self._idle: list[PackBuilder] = []
-
-    def sink(self) -> "PackSink":
-        """Return a sink for one thread; it must be `close`d."""
-        return PackSink(self, self._writer)
-
-    def take(self, kind: PackKind) -> PackBuilder:
-        """Return a builder that is nobody else's until it is given back."""
-        with self._lock:
-            for position, builder in enumerate(self._idle):
-                if builder.kind is kind:
-                    return self._idle.pop(position)
-        return self._writer.builder(kind)
-
-    def give_back(self, builder: PackBuilder) -> None:
-        """Put the pack if it is full; keep it for the next taker if not."""
-        if builder.is_full:
-            self._writer.put(builder)
-        elif not builder.is_empty:
-            with self._lock:
-                self._idle.append(builder)
-
-    def put_all(self) -> None:
-        """Make every pack durable; nobody may hold one meanwhile."""
-        with self._lock:
-            builders, self._idle = self._idle, []
-        for builder in builders:
-            self._writer.put(builder)
-
-
-class PackSink:
-    """Where one thread's chunks and pages go."""
-
-    def __init__(self, packs: Packs, writer: VaultWriter) -> None:
-        """Take the run's packs and writer."""
-        self._packs = packs
-        self._writer = writer
         self._ids: IdKey = writer.ids
-        self._builders: dict[PackKind, PackBuilder] = {}
+        self._data = _OpenPack(writer, PackKind.DATA)
+        self._trees = _OpenPack(writer, PackKind.TREE)
 
     def chunk(self, data: memoryview) -> bytes:
         """Store a chunk unless it is known; return its id."""
         id_ = self._ids.chunk_id(data)
         if self._writer.claim(id_):
-            builder = self._builder(PackKind.DATA)
-            builder.add(id_, data)
-            self._give_back_if_full(builder)
+            if len(data) < ALONE_BYTES:
+                self._add(self._data, [(id_, data)])
+            else:
+                self._add_alone(id_, data)
         return id_
 
     def chunks(self, pieces: Sequence[bytes]) -> list[bytes]:
         """Store small chunks unless they are known; return their ids."""
         ids: list[bytes] = list(map(self._ids.chunk_id, pieces))
         wanted = self._writer.claim_all(ids)
-        for id_, data in zip(ids, pieces, strict=True):
-            if id_ in wanted:
-                wanted.remove(id_)
-                builder = self._builder(PackKind.DATA)
-                builder.add(id_, data)
-                self._give_back_if_full(builder)
+        by_id = zip(ids, pieces, strict=True)
+        if len(wanted) == len(ids):
+            self._add(self._data, list(by_id))
+        elif wanted:
+            self._add(self._data, [one for one in dict(by_id).items() if one[0] in wanted])
         return ids
 
     def page(self, page: bytes) -> TreeId:
         """Store a tree page or content page unless it is known; return its id."""
-        builder = self._builder(PackKind.TREE)
-        id_ = put_page(self._writer, builder, page)
-        self._give_back_if_full(builder)
+        id_ = self._ids.tree_id(page)
+        if self._writer.claim(id_):
+            self._add(self._trees, [(id_, page)])
         return id_
 
-    def close(self) -> None:
-        """Give back what is not full."""
-        while self._builders:
-            self._packs.give_back(self._builders.popitem()[1])
+    def put_all(self) -> None:
+        """Make everything durable; nobody may store anything meanwhile."""
+        for pack in (self._data, self._trees):
+            with pack.lock:
+                builder = pack.taken(full_only=False)
+            self._put(builder)
 
-    def _builder(self, kind: PackKind) -> PackBuilder:
-        builder = self._builders.get(kind)
-        if builder is None:
-            builder = self._builders[kind] = self._packs.take(kind)
-        return builder
+    def _add(self, pack: _OpenPack, chunks: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
+        at = 0
+        while at < len(chunks):
+            with pack.lock:
+                builder = pack.builder()
+                while at < len(chunks) and not builder.is_full:
+                    builder.add(*chunks[at])
+                    at += 1
+                full = pack.taken(full_only=True)
+            self._put(full)
 
-    def _give_back_if_full(self, builder: PackBuilder) -> None:
-        if builder.is_full:
-            self._packs.give_back(self._builders.pop(builder.kind))
+    def _add_alone(self, id_: bytes, data: memoryview) -> None:
+        codec, squeezed = squeeze(data)
+        with self._data.lock:
+            self._data.builder().add_squeezed(id_, codec, squeezed, len(data))
+            full = self._data.taken(full_only=True)
+        self._put(full)
+
+    def _put(self, builder: PackBuilder | None) -> None:
+        if builder is not None:
+            self._writer.put(builder)

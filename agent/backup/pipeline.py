@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import trio
 
 from agent.backup.journal import Journal
-from agent.backup.packs import Packs, PackSink
+from agent.backup.packs import PackSink
 from agent.backup.pages import Change, Pages
 from agent.backup.read import FileReader, pause
 from agent.backup.scan import Batch, Work
@@ -22,7 +22,7 @@ from agent.encode.chunker import Chunker
 from agent.model.tree import Entry
 from agent.repository.writer import VaultWriter
 
-READERS = 2  # threads that read and seal: each holds a pack and a buffer, 60 MiB or so
+READERS = 2  # threads that read and squeeze: each holds a buffer, 10 MiB
 QUEUED_BATCHES = 2  # names only
 CHECKPOINT_SECONDS = 60.0  # what a crash costs: so long files are read again
 
@@ -51,7 +51,7 @@ class Pipeline:
         wait: Callable[[float], None] = pause,
     ) -> None:
         """Take what a run writes to; `on_progress` is called in trio's thread."""
-        self.packs = Packs(writer)
+        self.sink = PackSink(writer)
         self.counts = Counts()
         self._writer = writer
         self._journal = journal
@@ -81,14 +81,10 @@ class Pipeline:
         await self._in_journal(self._mark_open)
         return await self._in_journal(_step, steps)
 
-    async def checkpoint_if_due(self, before: Callable[[], None] = lambda: None) -> None:
-        """Make durable what was done, if enough was done or time has passed.
-
-        `before` is called then: to give back a pack that the caller fills.
-        """
+    async def checkpoint_if_due(self) -> None:
+        """Make durable what was done, if enough was done or time has passed."""
         due = self._clock.monotonic() - self._checkpointed >= CHECKPOINT_SECONDS
         if due or self._writer.wants_flush:
-            before()
             await self.checkpoint()
 
     async def checkpoint(self) -> None:
@@ -109,8 +105,21 @@ class Pipeline:
             self._count(batch.looked_at, 0, 0)
             if batch.files:
                 await self._in_journal(self._mark_open)
-                await send.send(batch)
+                if batch.is_small:
+                    await self._read_between(batch)
+                else:
+                    await send.send(batch)
             await self.checkpoint_if_due()
+
+    async def _read_between(self, batch: Batch) -> None:
+        """Read a batch of small files between two steps of the scan.
+
+        Both are system calls of a microsecond, between which threads would fight for the
+        interpreter: one after the other they take less time than side by side.
+        """
+        async with self._at_work:
+            await self._in_journal(self._read_and_apply, batch)
+        self._count(0, batch.files, batch.bytes)
 
     async def _work(self, receive: trio.MemoryReceiveChannel[Batch]) -> None:
         async for batch in receive:
@@ -135,7 +144,7 @@ class Pipeline:
 
     def make_durable(self) -> None:
         """Do a checkpoint's work, while nobody fills a pack; blocks."""
-        self.packs.put_all()
+        self.sink.put_all()
         self._writer.flush()
         self._journal.commit()
 
@@ -150,6 +159,9 @@ class Pipeline:
             if self._journal.has(directory):  # or it went while its files were read
                 self._pages.apply(directory, changes)
 
+    def _read_and_apply(self, batch: Batch) -> None:
+        self._apply(self._read(batch))
+
     def _read(self, batch: Batch) -> BatchResult:
         with self._lock:
             reader = self._readers.pop() if self._readers else self._new_reader()
@@ -159,20 +171,18 @@ class Pipeline:
         return result
 
     def _new_reader(self) -> "_BatchReader":
-        sink = self.packs.sink()
         chunker = Chunker(self._writer.ids.cut_seed)
         breathe = trio.from_thread.check_cancelled
-        files = FileReader(chunker, sink, self._clock, breathe, self._wait)
-        return _BatchReader(files, SmallFiles(sink, self._clock), sink)
+        files = FileReader(chunker, self.sink, self._clock, breathe, self._wait)
+        return _BatchReader(files, SmallFiles(self.sink, self._clock))
 
 
 class _BatchReader:
     """Reads batches, one at a time."""
 
-    def __init__(self, files: FileReader, small: SmallFiles, sink: PackSink) -> None:
+    def __init__(self, files: FileReader, small: SmallFiles) -> None:
         self._files = files
         self._small = small
-        self._sink = sink
 
     def read(self, batch: Batch) -> BatchResult:
         result: BatchResult = []
@@ -185,7 +195,6 @@ class _BatchReader:
                 result.append((work.directory.id, self._entries(fd, work, batch.source.device)))
             finally:
                 os.close(fd)
-        self._sink.close()
         return result
 
     def _entries(self, fd: int, work: Work, device: int) -> list[Change]:

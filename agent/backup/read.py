@@ -6,6 +6,7 @@ scan.
 """
 
 import errno
+import mmap
 import os
 import stat
 import threading
@@ -27,7 +28,7 @@ from agent.model.tree import HOLE, DicomIdentity, Entry, Flaw
 from agent.repository.trees import fold_extents
 
 MiB = 1024 * 1024
-BUFFER_BYTES = 16 * MiB  # four of the largest chunks: little is cut twice at a buffer's end
+BUFFER_BYTES = 10 * MiB  # more than two of the largest chunks, so that some are always final
 MIN_HOLE_BYTES = 64 * 1024  # shorter ones cost more as extents than their zeros cost squeezed
 TRIES = 3
 
@@ -81,7 +82,7 @@ class FileReader:
         self._clock = clock
         self._breathe = breathe
         self._wait = wait
-        self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._view = memoryview(mmap.mmap(-1, BUFFER_BYTES))  # small files touch little of it
         self._noatime = os.O_NOATIME
 
     def read(self, directory: int, found: Found, device: int) -> Entry | None:

@@ -145,11 +145,10 @@ class VaultBackup:
                 prepared.writer, prepared.journal, prepared.pages, self._clock, on_progress
             )
             await pipeline.run(self._batches(prepared, request))
-            sink = pipeline.packs.sink()
-            trees = Trees(prepared.journal, prepared.pages, sink.page, prepared.labels).rebuild()
+            put = pipeline.sink.page
+            trees = Trees(prepared.journal, prepared.pages, put, prepared.labels).rebuild()
             while await pipeline.step(trees):
-                await pipeline.checkpoint_if_due(sink.close)
-            sink.close()
+                await pipeline.checkpoint_if_due()
             taken = await trio.to_thread.run_sync(self._conclude, prepared, pipeline, request)
             return self._outcome(prepared, pipeline, taken, self._clock.monotonic() - began)
         except BaseException as error:

@@ -37,6 +37,7 @@ from agent.model.tree import Entry, Flaw, Kind
 MiB = 1024 * 1024
 BATCH_FILES = 512  # a thread call costs what a few small files do
 BATCH_BYTES = 16 * MiB  # bounds what a cancelled run waits for
+SMALL_FILE_BYTES = 16 * 1024
 BREATH_NAMES = 8192  # names looked at between two chances to be cancelled: about 50 ms
 APPLY_CHANGES = 2048
 MAX_ONE_BY_ONE = 2000  # more dirty names in a directory: listing it costs less
@@ -62,6 +63,11 @@ class Batch(NamedTuple):
     looked_at: int  # names compared since the batch before
     files: int
     bytes: int
+
+    @property
+    def is_small(self) -> bool:
+        """Tell whether more time goes into opening its files than into their bytes."""
+        return self.bytes <= self.files * SMALL_FILE_BYTES
 
 
 class Scan:

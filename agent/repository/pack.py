@@ -12,6 +12,7 @@ The table opens with the index key alone, so an index can be rebuilt by a holder
 content.
 """
 
+import mmap
 import struct
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ TRAILER = struct.Struct("<II8s")
 FRAME_ROW = struct.Struct("<IIIB3x")  # offset, stored, plain, codec
 CHUNK_ROW = struct.Struct("<32sIII")  # id, frame, offset in its plaintext, length
 _COUNTS = struct.Struct("<II")
+_Buffer = bytes | bytearray | memoryview
 _FRAME_CONTEXT = struct.Struct("<32sIBI")  # header digest, frame number, codec, plain length
 PREAMBLE_BYTES = HEADER.size + SEALED_KEY_BYTES  # what a reader must send to have a key unsealed
 
@@ -40,6 +42,8 @@ TARGET_BYTES = 32 * MiB  # fewer objects, against the cost of one lost pack: doc
 GROUP_BYTES = 512 * 1024  # small chunks share a frame: better ratio, one seal for hundreds
 ALONE_BYTES = 128 * 1024  # a chunk from here on has a frame of its own: ranged reads stay cheap
 FULL_CHUNKS = 64 * 1024  # of tiny chunks: bounds the table, and what reading it costs
+# In one piece, so that packs leave no holes in memory, which the kernel gives as it is written to
+ROOM_BYTES = TARGET_BYTES + 5 * MiB
 MAX_TABLE_BYTES = 16 * MiB  # four times what that comes to; a lying trailer costs no more
 
 
@@ -96,7 +100,7 @@ class PackBuilder:
         self._cipher = cipher
         self._digest = _preamble_digest(clear + sealed_key)
         self._hasher = ObjectHasher()
-        self._parts: list[bytes | bytearray] = []
+        self._room = mmap.mmap(-1, ROOM_BYTES)
         self._frames: list[FrameRow] = []
         self._chunks: list[ChunkRow] = []
         self._group = bytearray()
@@ -123,14 +127,18 @@ class PackBuilder:
         if len(data) > MAX_PLAIN_BYTES:
             raise ValueError(f"a chunk of {len(data)} bytes is more than a frame may hold")
         if len(data) >= ALONE_BYTES:
-            self._add_frame(data, [(id_, 0, len(data))])
+            self.add_squeezed(id_, *squeeze(data), len(data))
             return
         self._grouped.append((id_, len(self._group), len(data)))
         self._group += data
         if len(self._group) >= GROUP_BYTES:
             self._close_group()
 
-    def finish(self) -> tuple[Contents, list[bytes | bytearray]]:
+    def add_squeezed(self, id_: bytes, codec: int, squeezed: _Buffer, plain_bytes: int) -> None:
+        """Add a chunk, in a frame of its own, that the caller has squeezed: several threads may."""
+        self._add_frame(codec, squeezed, plain_bytes, [(id_, 0, plain_bytes)])
+
+    def finish(self) -> tuple[Contents, list[memoryview]]:
         """Return what the pack holds and its bytes in pieces, ready to be put."""
         self._close_group()
         del self._cipher  # and the key with it: what was sealed stays shut
@@ -140,29 +148,38 @@ class PackBuilder:
         self._append(TRAILER.pack(table_offset, len(table), END_MAGIC))
         pack = PackId(self._hasher.digest())
         contents = Contents(pack, self.kind, self.stored_bytes, self._frames, self._chunks)
-        return contents, self._parts
+        return contents, [memoryview(self._room)[: self.stored_bytes]]
 
     def _close_group(self) -> None:
         if self._grouped:
-            self._add_frame(self._group, self._grouped)
+            plain, grouped = self._group, self._grouped
+            self._add_frame(*squeeze(plain), len(plain), grouped)
             self._group, self._grouped = bytearray(), []
 
     def _add_frame(
-        self, plain: bytes | bytearray | memoryview, chunks: list[tuple[bytes, int, int]]
+        self, codec: int, squeezed: _Buffer, plain_bytes: int, chunks: list[tuple[bytes, int, int]]
     ) -> None:
         number = len(self._frames)
-        codec, squeezed = squeeze(plain)
-        sealed = bytearray(len(squeezed) + TAG_BYTES)
-        context = _FRAME_CONTEXT.pack(self._digest, number, codec, len(plain))
+        context = _FRAME_CONTEXT.pack(self._digest, number, codec, plain_bytes)
+        sealed = self._grown(len(squeezed) + TAG_BYTES)
         self._cipher.seal_into(number, squeezed, context, sealed)
-        self._frames.append(FrameRow(self.stored_bytes, len(sealed), len(plain), codec))
+        self._hasher.update(sealed)
+        at = self.stored_bytes - len(sealed)
+        self._frames.append(FrameRow(at, len(sealed), plain_bytes, codec))
         self._chunks += [ChunkRow(id_, number, offset, length) for id_, offset, length in chunks]
-        self._append(sealed)
 
-    def _append(self, part: bytes | bytearray) -> None:
+    def _append(self, part: bytes) -> None:
+        self._grown(len(part))[:] = part
         self._hasher.update(part)
-        self._parts.append(part)
-        self.stored_bytes += len(part)
+
+    def _grown(self, length: int) -> memoryview:
+        """Return where the next `length` bytes of the pack go."""
+        at, end = self.stored_bytes, self.stored_bytes + length
+        if end > len(self._room):
+            smaller, self._room = self._room, mmap.mmap(-1, end)
+            self._room[:at] = smaller[:at]
+        self.stored_bytes = end
+        return memoryview(self._room)[at:end]
 
 
 def parse_header(preamble: bytes, name: str) -> Header:
