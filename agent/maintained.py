@@ -22,6 +22,7 @@ from agent.repository.frames import FrameReader
 from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
 from agent.repository.reader import VaultReader
+from agent.repository.removals import read_removals
 from agent.repository.vaults import enrolled_writers, open_repository, secrets_by_credential
 from agent.store.base import Store
 from agent.store.local import LocalStore
@@ -50,7 +51,8 @@ class Maintenance:
     def snapshots(self, keys: ReaderKeys) -> list[SnapshotInfo]:
         """Return a vault's snapshots, host by host in order, their chains verified."""
         writers = enrolled_writers(self.store, keys.vault, keys.authority_key())
-        return list(Chains(self.store, keys.vault, keys.index(), writers).snapshots())
+        chains = Chains(self.store, keys.vault, keys.index(), writers)
+        return list(chains.snapshots(read_removals(self.store, keys)))
 
     def newest(self, keys: ReaderKeys) -> list[SnapshotInfo]:
         """Return the newest snapshot of each host of a vault."""

@@ -11,6 +11,7 @@ from agent.model.snapshot import SnapshotInfo
 from agent.repository.chain import Chains
 from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
+from agent.repository.removals import read_removals
 from agent.repository.vaults import enrolled_writers, secrets_by_credential
 from agent.store.base import Store
 
@@ -41,8 +42,9 @@ class GateVault:
                 key = self.keys.index()
                 self._chains = Chains(self._store, self.keys.vault, key, writers)
                 self._writers = frozenset(writers)
-            found = list(self._chains.snapshots())
-            self._seen.check(self.keys.vault, found)
+            removals = read_removals(self._store, self.keys)
+            found = list(self._chains.snapshots(removals))
+            self._seen.check(self.keys.vault, found, removals)
         return sorted(found, key=lambda info: (info.snapshot.taken_ns, info.snapshot.sequence))
 
     def index_descriptors(self) -> list[int]:

@@ -1,40 +1,34 @@
 """Snapshots: signed by their writer, chained to the one before, the only commit point.
 
-Bytes (docs/format.md 7): "VITRSNAP", version, suite, 0 0, box length u32, box, signature (64).
 The box opens with the index key.  Signature and box are both bound to vault, host and sequence,
-so an object moved to another name is refused.
+so an object moved to another name is refused (docs/format.md 7).
 """
 
-import struct
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from agent.crypto.box import IndexKey
 from agent.crypto.naming import object_name
-from agent.crypto.signing import SIGNATURE_BYTES, SigningKey, VerifyKey
+from agent.crypto.signing import SigningKey, VerifyKey
 from agent.errors import ChainBroken, ObjectDamaged, RepositoryTooNew
 from agent.model.decoding import UNDECODABLE
 from agent.model.ids import HostId, SnapshotId, VaultId
 from agent.model.snapshot import FIRST_SEQUENCE, NO_PREVIOUS, Snapshot, SnapshotInfo
-from agent.repository import layout
+from agent.repository import layout, signedbox
 from agent.repository.fetch import get_bounded
-from agent.repository.pack import SUITE
+from agent.repository.removals import NO_REMOVALS, Removals
+from agent.repository.signedbox import Form
 from agent.store.base import Store
 
-MAGIC = b"VITRSNAP"
-VERSION = 1
 KNOWN_FEATURES: frozenset[str] = frozenset()
-_HEAD = struct.Struct("<8sBBxxI")
-_PURPOSE = b"vitrine snapshot 1"
+FORM = Form(b"VITRSNAP", b"vitrine snapshot 1", "a snapshot", "its writer")
 
 
 def encode_snapshot(snapshot: Snapshot, key: IndexKey, signer: SigningKey) -> bytes:
     """Return the bytes of a snapshot object."""
     place = _place(snapshot.vault, snapshot.host, snapshot.sequence)
-    box = key.seal(msgspec.msgpack.encode(snapshot), _PURPOSE + place)
-    body = _HEAD.pack(MAGIC, VERSION, SUITE, len(box)) + box
-    return body + signer.sign(_PURPOSE, place + body)
+    return signedbox.seal(FORM, place, msgspec.msgpack.encode(snapshot), key, signer)
 
 
 def check_signature(
@@ -42,10 +36,7 @@ def check_signature(
 ) -> None:
     """Raise ObjectDamaged unless `host` signed these bytes for this place.  Needs no secret."""
     name = layout.snapshot(vault, host, sequence)
-    _split(data, name)
-    body, signature = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
-    if not verify.verifies(signature, _PURPOSE, _place(vault, host, sequence) + body):
-        raise ObjectDamaged(f"{name} is not signed by its writer: damaged, moved or forged")
+    signedbox.check_signature(FORM, _place(vault, host, sequence), data, verify, name)
 
 
 def decode_snapshot(
@@ -54,7 +45,7 @@ def decode_snapshot(
     """Return the snapshot at this place, signature and seal verified."""
     name = layout.snapshot(vault, host, sequence)
     check_signature(data, verify, vault, host, sequence)
-    plain = key.open(_split(data, name), _PURPOSE + _place(vault, host, sequence), name)
+    plain = signedbox.open_box(FORM, _place(vault, host, sequence), data, key, name)
     try:
         snapshot = msgspec.msgpack.decode(plain, type=Snapshot)
     except UNDECODABLE as error:
@@ -82,30 +73,47 @@ class Chains:
         self._writers = writers
         self._read: dict[tuple[HostId, int], SnapshotInfo] = {}
 
-    def sequences(self) -> dict[HostId, list[int]]:
-        """Return which snapshots each host has, in order; raise ChainBroken on a gap.
+    def sequences(self, removals: Removals = NO_REMOVALS) -> dict[HostId, list[int]]:
+        """Return which snapshots each host has that were not removed, in order.
 
-        Objects whose names are no snapshot's mean nothing and are passed over.
+        Raises ChainBroken on a gap that no removal explains.  Objects whose names are no
+        snapshot's mean nothing and are passed over.
         """
         found: dict[HostId, list[int]] = {}
         for listed in self._store.list(layout.snapshots(self._vault)):
             place = layout.snapshot_place(listed.name)
-            if place is not None:
+            if place is not None and place not in removals.removed:
                 found.setdefault(place[0], []).append(place[1])
+        for host, _ in removals.removed:
+            found.setdefault(host, [])
         for host, sequences in found.items():
             sequences.sort()
-            _check_gaps(self._vault, host, sequences)
+            _check_gaps(self._vault, host, sequences, removals)
         return found
 
-    def snapshots(self) -> Iterator[SnapshotInfo]:
-        """Yield every snapshot, host by host in order; raise ChainBroken where a link is wrong."""
-        for host, sequences in self.sequences().items():
-            previous: SnapshotInfo | None = None
+    def snapshots(self, removals: Removals = NO_REMOVALS) -> Iterator[SnapshotInfo]:
+        """Yield every snapshot that was not removed, host by host in order.
+
+        Raises ChainBroken where a link is wrong, over what was removed as well.
+        """
+        for host, sequences in self.sequences(removals).items():
+            known, previous = FIRST_SEQUENCE - 1, NO_PREVIOUS
             for sequence in sequences:
+                previous = self._skip(host, range(known + 1, sequence), previous, removals)
                 info = self.read(host, sequence)
                 _check_link(info, previous)
-                previous = info
+                known, previous = sequence, info.id
                 yield info
+
+    def _skip(self, host: HostId, gap: range, previous: bytes, removals: Removals) -> bytes:
+        """Return the id of the last removed snapshot in a gap, the links followed."""
+        for sequence in gap:
+            gone = removals.removed[host, sequence]
+            if gone.previous != previous:
+                name = layout.snapshot(self._vault, host, sequence)
+                raise ChainBroken(f"{name} was removed, and did not follow the one before it")
+            previous = gone.id
+        return previous
 
     def read(self, host: HostId, sequence: int) -> SnapshotInfo:
         """Return one snapshot, signature and seal verified, its link not."""
@@ -135,37 +143,24 @@ def find_tip(store: Store, vault: VaultId, host: HostId, verify: VerifyKey) -> t
     return last, object_name(data)
 
 
-def _check_gaps(vault: VaultId, host: HostId, sequences: list[int]) -> None:
+def _check_gaps(vault: VaultId, host: HostId, sequences: list[int], removals: Removals) -> None:
     """Raise ChainBroken unless the chain is whole from its first snapshot on."""
-    expected = range(FIRST_SEQUENCE, FIRST_SEQUENCE + len(sequences))
-    for wanted, found in zip(expected, sequences, strict=True):
-        if wanted != found:
+    present = set(sequences)
+    last = max((n for of, n in removals.removed if of == host), default=0)
+    newest = max(sequences[-1] if sequences else 0, last + 1)  # the newest is never removed
+    for wanted in range(FIRST_SEQUENCE, newest + 1):
+        if wanted not in present and (host, wanted) not in removals.removed:
             raise ChainBroken(
                 f"{layout.snapshot(vault, host, wanted)} is missing from its chain",
                 hint="a snapshot was removed from the repository: bring it back from a copy",
             )
 
 
-def _check_link(info: SnapshotInfo, previous: SnapshotInfo | None) -> None:
+def _check_link(info: SnapshotInfo, previous: bytes) -> None:
     snapshot = info.snapshot
-    expected = NO_PREVIOUS if previous is None else previous.id
-    if snapshot.previous != expected:
+    if snapshot.previous != previous:
         name = layout.snapshot(snapshot.vault, snapshot.host, snapshot.sequence)
         raise ChainBroken(f"{name} does not follow the snapshot before it")
-
-
-def _split(data: bytes, name: str) -> memoryview:
-    """Return the box of a snapshot object."""
-    if len(data) < _HEAD.size + SIGNATURE_BYTES:
-        raise ObjectDamaged(f"{name} is cut short")
-    magic, version, suite, length = _HEAD.unpack_from(data)
-    if magic != MAGIC:
-        raise ObjectDamaged(f"{name} is not a snapshot")
-    if version != VERSION or suite != SUITE:
-        raise RepositoryTooNew(f"{name} has version {version}, suite {suite}; known are 1 and 1")
-    if len(data) != _HEAD.size + length + SIGNATURE_BYTES:
-        raise ObjectDamaged(f"{name} has the wrong length")
-    return memoryview(data)[_HEAD.size : _HEAD.size + length]
 
 
 def _place(vault: VaultId, host: HostId, sequence: int) -> bytes:

@@ -30,6 +30,7 @@ class Report:
     snapshots: int
     slots: int
     writers: int
+    removals: int
     read_bytes: int
     unindexed_packs: int  # of the vaults whose keys were there: the next snapshot takes them up
     findings: tuple[Finding, ...]
@@ -89,6 +90,7 @@ class Findings:
             snapshots=counts["snapshots"],
             slots=counts["slots"],
             writers=counts["writers"],
+            removals=counts["removals"],
             read_bytes=counts["read_bytes"],
             unindexed_packs=counts["unindexed_packs"],
             findings=tuple(sorted(self._found, key=lambda finding: finding.name)),

@@ -11,6 +11,7 @@ PACKS = "packs/"
 _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 _INDEX = re.compile(r"index/[0-9a-f]{32}/([0-9a-f]{64})")
 _SNAPSHOT = re.compile(r"snapshots/[0-9a-f]{32}/([0-9a-f]{32})/([0-9a-f]{16})")
+_REMOVAL = re.compile(r"vaults/[0-9a-f]{32}/removals/([0-9a-f]{16})")
 _OF_VAULT = re.compile(r"vaults/([0-9a-f]{32})/slots/[0-9a-f]{32}")
 
 
@@ -77,6 +78,22 @@ def slot_vault(name: str) -> VaultId | None:
     """Return the vault in a keyslot's name, or None for what is no such name."""
     match = _OF_VAULT.fullmatch(name)
     return VaultId(bytes.fromhex(match.group(1))) if match else None
+
+
+def removals(vault: VaultId) -> str:
+    """Return the prefix of a vault's removal records."""
+    return f"{VAULTS}{vault.hex()}/removals/"
+
+
+def removal(vault: VaultId, number: int) -> str:
+    """Return the name of one removal record."""
+    return f"{removals(vault)}{number:016x}"
+
+
+def removal_number(name: str) -> int | None:
+    """Return the number in a removal record's name, or None for what is no such name."""
+    match = _REMOVAL.fullmatch(name)
+    return int(match.group(1), 16) if match else None
 
 
 def writers(vault: VaultId) -> str:

@@ -23,6 +23,7 @@ from agent.repository.fetch import get_bounded
 from agent.repository.findings import Findings, Report
 from agent.repository.indexcache import MAX_INDEX_BYTES
 from agent.repository.packtable import check_bytes, check_structure
+from agent.repository.removals import NO_REMOVALS, Removals, removals_of
 from agent.repository.verifychain import check_chains
 from agent.repository.verifyindex import check_indexes
 from agent.store.base import Listed, Store
@@ -94,9 +95,22 @@ class _Verification:
                 self._writers.get(vault, {}),
                 keys.index() if keys else None,
                 self.findings,
+                self._removals(vault, keys),
             )
             if keys:
                 check_indexes(self._store, vault, keys.index(), roots, self.findings)
+
+    def _removals(self, vault: VaultId, keys: ReaderKeys | WriterKeys | None) -> Removals:
+        """Return what was removed from a vault; nothing where that cannot be told."""
+        if keys is None:
+            return NO_REMOVALS
+        authority = keys.authority_key() if isinstance(keys, ReaderKeys) else None
+        found: list[Removals] = []
+        self.findings.guard(
+            layout.removals(vault),
+            lambda: found.append(removals_of(self._store, vault, keys.index(), authority)),
+        )
+        return found[0] if found else NO_REMOVALS
 
     def _check(self, listed: Listed) -> Callable[[], None] | None:
         """Return how to check an object by itself, or None where that is not done here."""
@@ -137,6 +151,8 @@ class _Verification:
         if layout.slot_vault(name) is not None:
             self.findings.count("slots")
             vaults.read_slot(self._store, name)
+        elif layout.removal_number(name) is not None:
+            self.findings.count("removals")
         elif name.split("/")[2:3] == ["writers"]:
             self.findings.count("writers")
             self._enrolment(name)

@@ -22,6 +22,7 @@ from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
 from agent.repository.reader import VaultReader
 from agent.repository.rebuild import rebuild_index
+from agent.repository.removals import read_removals
 from agent.restore.plan import select
 from agent.restore.run import Progress, restore
 from agent.restore.tally import Outcome
@@ -102,7 +103,7 @@ class Recovery:
         writers = vaults.enrolled_writers(self.store, keys.vault, keys.authority_key())
         chains = Chains(self.store, keys.vault, keys.index(), writers)
         try:
-            return list(chains.snapshots())
+            return list(chains.snapshots(read_removals(self.store, keys)))
         except RepositoryError as error:
             if not explicit:
                 raise ChainBroken(

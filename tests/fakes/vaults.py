@@ -18,6 +18,7 @@ from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
 from agent.repository.packtable import read_contents
 from agent.repository.reader import VaultReader
+from agent.repository.removals import read_removals
 from agent.repository.vaults import add_slot, create_repository, enrol_writer, enrolled_writers
 from agent.store.base import Store
 
@@ -57,7 +58,8 @@ def snapshots(store: Store, secrets: VaultSecrets) -> list[SnapshotInfo]:
     """Return the vault's snapshots, the chain verified."""
     keys = secrets.reader()
     writers = enrolled_writers(store, keys.vault, keys.authority_key())
-    return list(Chains(store, keys.vault, keys.index(), writers).snapshots())
+    chains = Chains(store, keys.vault, keys.index(), writers)
+    return list(chains.snapshots(read_removals(store, keys)))
 
 
 def open_reader(store: Store, secrets: VaultSecrets, cache: Path) -> VaultReader:

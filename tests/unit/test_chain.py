@@ -11,7 +11,7 @@ from agent.crypto.signing import SigningKey
 from agent.errors import ChainBroken, ObjectDamaged, RepositoryError, RepositoryTooNew
 from agent.model.ids import HostId, VaultId
 from agent.model.snapshot import NO_PREVIOUS, Snapshot, SnapshotInfo, SourceState, Trigger
-from agent.repository import chain, layout
+from agent.repository import chain, layout, signedbox
 from agent.repository.chain import (
     Chains,
     check_signature,
@@ -102,7 +102,7 @@ def test_each_host_has_a_chain_of_its_own(store: MemoryStore, vault: Vault) -> N
 def test_a_missing_snapshot_is_told_by_name(
     store: MemoryStore, vault: Vault, sequence: int
 ) -> None:
-    """From the middle and from the beginning: nothing has the right to thin a chain yet."""
+    """From the middle and from the beginning: only a removal record may thin a chain."""
     secrets, keys = vault
     _chain(store, keys, 4)
     name = layout.snapshot(keys.vault, keys.host(), sequence)
@@ -194,12 +194,7 @@ def test_a_body_that_belongs_elsewhere_is_damage(vault: Vault) -> None:
     place = chain._place(keys.vault, keys.host(), 1)
     lie = msgspec.msgpack.encode(_snapshot(keys, 7, NO_PREVIOUS))
     with pytest.raises(ObjectDamaged, match="somewhere else"):
-        _decoded(keys, _signed(key.seal(lie, chain._PURPOSE + place), place, signer), 1)
-
-
-def _signed(box: bytes, place: bytes, signer: SigningKey) -> bytes:
-    body = chain._HEAD.pack(chain.MAGIC, 1, 1, len(box)) + box
-    return body + signer.sign(chain._PURPOSE, place + body)
+        _decoded(keys, signedbox.seal(chain.FORM, place, lie, key, signer), 1)
 
 
 @pytest.mark.parametrize(
@@ -209,9 +204,9 @@ def test_a_signed_body_that_does_not_decode_is_damage(vault: Vault, plain: bytes
     """An owned agent signs anything; nothing but our errors comes of it."""
     _, keys = vault
     place = chain._place(keys.vault, keys.host(), 1)
-    box = keys.index().seal(plain, chain._PURPOSE + place)
+    signed = signedbox.seal(chain.FORM, place, plain, keys.index(), keys.signer())
     with pytest.raises(ObjectDamaged):
-        _decoded(keys, _signed(box, place, keys.signer()), 1)
+        _decoded(keys, signed, 1)
 
 
 def test_every_flip_and_every_truncation_is_a_named_error(vault: Vault) -> None:
