@@ -6,6 +6,7 @@ The second half reads them without a line of ours: struct, msgspec and the publi
 import base64
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +22,33 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519Pr
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from agent.crypto.keyslots import decode_slot, unwrap_with_credential, unwrap_with_passphrase
-from agent.model.ids import TreeId
+from agent.crypto.packkeys import FrameCipher
+from agent.encode.codecs import unsqueeze
+from agent.model.ids import PackId, TreeId
+from agent.model.location import Codec, FrameLocation
 from agent.model.snapshot import Snapshot
+from agent.repository.pack import (
+    PREAMBLE_BYTES,
+    TRAILER,
+    open_frame,
+    open_table,
+    parse_header,
+    parse_trailer,
+)
 from agent.repository.vaults import enrolled_writers, open_repository, writer_name
 from agent.store.memory import MemoryStore
+from tests.fakes.blosc_reader import read_numbers
 from tests.fakes.vaults import content, open_reader, snapshots
-from tests.vectors.generate import CHUNKS, CREDENTIAL, HERE, HOST_KEY, PASSPHRASE, SECRETS, TIME_NS
+from tests.vectors.generate import (
+    CHUNKS,
+    CREDENTIAL,
+    HERE,
+    HOST_KEY,
+    PASSPHRASE,
+    PICTURE,
+    SECRETS,
+    TIME_NS,
+)
 
 FILES = (
     "repository",
@@ -34,6 +56,7 @@ FILES = (
     "keyslot-passphrase",
     "enrolment",
     "pack-data",
+    "pack-numbers",
     "pack-tree",
     "index",
     "snapshot",
@@ -128,6 +151,13 @@ def _unseal(header: bytes, sealed: bytes) -> bytes:
     return suite.decrypt(sealed, private, info=header)
 
 
+CODECS: dict[int, Callable[[bytes, int], bytes]] = {
+    0: lambda squeezed, _: squeezed,
+    1: lambda squeezed, _: zstandard.decompress(squeezed),
+    2: read_numbers,
+}
+
+
 def _open_pack(data: bytes, kind: int) -> dict[str, str]:
     """Return the chunks of a pack, ids and contents in hexadecimal: docs/format.md 4."""
     header = data[:36]
@@ -148,7 +178,7 @@ def _open_pack(data: bytes, kind: int) -> dict[str, str]:
         bound = digest + struct.pack("<IBI", number, codec, plain)
         nonce = number.to_bytes(12, "big")
         squeezed = key.decrypt(nonce, data[offset : offset + stored], bound)
-        plains.append(zstandard.decompress(squeezed) if codec else squeezed)
+        plains.append(CODECS[codec](squeezed, plain))
         assert len(plains[-1]) == plain
     found_chunks: dict[str, str] = {}
     for number in range(chunks):
@@ -173,6 +203,25 @@ def test_a_pack_opens_by_its_description(file: str, kind: int, context: str) -> 
     assert chunks == vector.holds["chunks"]
     for id_, chunk in chunks.items():
         assert blake3(bytes.fromhex(chunk), key=_derive(context, SECRETS.id_key)).hexdigest() == id_
+
+
+def test_a_pack_of_numbers_opens_by_its_description_and_by_code() -> None:
+    """Codec 2, with a block of each kind and a last byte that fills no sample."""
+    vector = _load("pack-numbers")
+    name = blake3(vector.data).hexdigest()
+    assert vector.name == f"packs/{name[:2]}/{name}"
+    ids = SECRETS.reader().ids()
+    expected = {ids.chunk_id(PICTURE).hex(): PICTURE.hex()}
+    assert _open_pack(vector.data, 1) == expected
+    header = parse_header(vector.data[:PREAMBLE_BYTES], "a pack")
+    at, size = parse_trailer(vector.data[-TRAILER.size :], len(vector.data), "a pack")
+    box = vector.data[at : at + size]
+    ((row,), _) = open_table(box, header, SECRETS.reader().index(), "a pack")
+    assert row.codec == Codec.BLOSC2
+    cipher = FrameCipher(_unseal(header.context, header.sealed_key))
+    where = FrameLocation(PackId(bytes.fromhex(name)), 0, *row)
+    squeezed = open_frame(cipher, header, where, vector.data[row.offset :][: row.stored])
+    assert unsqueeze(row.codec, squeezed, row.plain) == PICTURE
 
 
 def test_an_index_opens_by_its_description() -> None:

@@ -50,6 +50,11 @@ CREDENTIAL: Final = b"\x55" * 32
 PASSPHRASE: Final = "Bl\u00e5b\u00e6rsyltet\u00f8y \u2460"
 COST: Final = PassphraseCost(memory_kib=1024, iterations=2, lanes=2)
 TIME_NS: Final = 1_763_942_400_000_000_000
+PICTURE: Final = (  # 16 bits a sample: a slope with a bit of noise, black, then half a sample
+    b"".join((n // 9 + (n * n * 40_503 >> 11) % 2).to_bytes(2, "little") for n in range(16_384))
+    + bytes(20_000)
+    + b"\x07"
+)
 CHUNKS: Final = (b"", b"a record", b"the same line again\n" * 60, bytes(range(256)))
 
 
@@ -67,7 +72,7 @@ def _pack(file: str, kind: PackKind, pieces: list[tuple[bytes, bytes]]) -> Conte
     for id_, data in pieces:
         builder.add(id_, data)
     contents, parts = builder.finish()
-    chunks = {id_.hex(): data.hex() for id_, data in pieces}
+    chunks = {id_.hex(): data.hex() for id_, data in pieces if data != PICTURE}  # it is too long
     _save(file, layout.pack(contents.pack), b"".join(parts), chunks=chunks)
     return contents
 
@@ -117,6 +122,7 @@ def main() -> None:
     enrolment = layout.writer(SECRETS.vault, host)
     _save("enrolment", enrolment, store.get(enrolment), host_name="pacs1")
     data = _pack("pack-data", PackKind.DATA, [(ids.chunk_id(chunk), chunk) for chunk in CHUNKS])
+    _pack("pack-numbers", PackKind.DATA, [(ids.chunk_id(PICTURE), PICTURE)])
     pages = tree_pages()
     tree = _pack("pack-tree", PackKind.TREE, [(ids.tree_id(page), page) for page in pages])
     index, box = seal_index(encode([data, tree]), keys.index())
