@@ -124,10 +124,15 @@ TARGETS = (
         max_bytes=16 * KiB,
     ),
     Target("cuts", ("agent.encode.cuts:cuts_of",), _cuts, seeds=_cut_seeds, max_bytes=16 * KiB),
-    Target("squeeze", ("agent.encode.codecs:squeeze",), _squeeze, seeds=_plains),
+    Target(
+        "squeeze",
+        ("agent.encode.codecs:squeeze", "agent.encode.probe:probe"),
+        _squeeze,
+        seeds=_plains,
+    ),
     Target(
         "unsqueeze",
-        ("agent.encode.codecs:unsqueeze",),
+        ("agent.encode.codecs:unsqueeze", "agent.encode.numeric:open_numbers"),
         _unsqueeze,
         errors=(ObjectDamaged, RepositoryTooNew),
         seeds=_frames,

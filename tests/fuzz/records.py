@@ -1,4 +1,4 @@
-"""Fuzz targets of what is told and recorded: messages between processes, and the audit."""
+"""Fuzz targets of what is told and recorded: messages, the audit, signed reports."""
 
 import socket
 from collections.abc import Iterator
@@ -14,11 +14,14 @@ from agent.control.gate_messages import Factors, Restore, Unlock
 from agent.control.messages import Done, Failed
 from agent.control.session_messages import MoreSnapshots
 from agent.crypto.signing import SigningKey
-from agent.errors import AuditBroken, ProtocolError
+from agent.drill.hashes import Compared
+from agent.drill.report import DrillReport, HostDrill, Restored, verified
+from agent.errors import AuditBroken, ObjectDamaged, ProtocolError
 from tests.fuzz.target import KiB, Target, file_of
 from tests.vectors.generate import HERE
 
-_AUDIT_KEY = SigningKey(bytes(range(32))).verify_key()
+_AUDIT_SIGNER = SigningKey(bytes(range(32)))
+_AUDIT_KEY = _AUDIT_SIGNER.verify_key()
 _FROZEN = AuditFiles.under(HERE / "audit")
 _MESSAGES = (
     Done(),
@@ -90,6 +93,19 @@ def _head(data: bytes) -> None:
         assert read_head(path, _AUDIT_KEY).head.seq >= 0
 
 
+def _drill_report(data: bytes) -> None:
+    """Check that what verifies is what was signed: written again, it verifies too."""
+    report = verified(data, _AUDIT_SIGNER.verify_key())
+    assert verified(report.encode(), _AUDIT_SIGNER.verify_key()) == report
+
+
+def _drill_reports() -> Iterator[bytes]:
+    back = Restored(1, 2, 0, 0.5, Compared(1, 2, 0, 0, 0))
+    host = HostDrill("ab" * 16, "cd" * 32, 1, 0, 1, 2, 0.25, sample=back, whole=back)
+    report = DrillReport("radiology", 1, 2.5, 3.5, 4.5, is_measured=True, hosts=(host,))
+    yield report.signed(_AUDIT_SIGNER).encode()
+
+
 TARGETS = (
     Target(
         "message",
@@ -135,5 +151,12 @@ TARGETS = (
         errors=(AuditBroken,),
         seeds=lambda: [_FROZEN.head.read_bytes()],
         max_bytes=10 * KiB,
+    ),
+    Target(
+        "drill_report",
+        ("agent.drill.report:verified",),
+        _drill_report,
+        errors=(ObjectDamaged,),
+        seeds=_drill_reports,
     ),
 )

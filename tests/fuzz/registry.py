@@ -19,6 +19,8 @@ NOT_FUZZED: Final[dict[str, str]] = {
     "agent.cli.audit": "reads what the gate answered, which it has decoded itself",
     "agent.cli.demo_hospital": "reads what our own command line printed",
     "agent.cli.people": "reads what its own child process answered",
+    "agent.drill.pacs": "reads what a server that it started answers, in a process without keys",
+    "agent.drill.rehearse": "reads what its own child process answered",
     "agent.gate.oversight": "reads a record of a chain that the gate itself writes",
     "agent.restored": "reads snapshots that the gate verified, from the gate's own socket pair",
     "fsdriver.session": "reads snapshots that the gate verified, from the gate's own socket pair",
