@@ -14,7 +14,7 @@ import msgspec
 from agent.crypto.box import IndexKey
 from agent.crypto.naming import host_id, object_name
 from agent.crypto.signing import SigningKey
-from agent.errors import NotARepository, ObjectDamaged, RepositoryTooNew, WrongKey
+from agent.errors import ChainBroken, NotARepository, ObjectDamaged, RepositoryTooNew, WrongKey
 from agent.model.ids import PackId
 from agent.model.location import PackKind
 from agent.model.snapshot import Snapshot, SnapshotInfo
@@ -29,7 +29,7 @@ from agent.model.tree import (
     pack_extents,
     unpack_extents,
 )
-from agent.repository import chain, layout, pack
+from agent.repository import chain, layout, pack, removals, signedbox
 from agent.repository.index import Index, IndexFile, merge
 from agent.repository.indexcache import open_index
 from agent.repository.packtable import check_structure, read_contents
@@ -42,7 +42,7 @@ from agent.repository.vaults import (
 )
 from agent.store.memory import MemoryStore
 from tests.fuzz.target import KiB, Target
-from tests.vectors.generate import HERE, HOST_KEY, SECRETS, tree_pages
+from tests.vectors.generate import HERE, HOST_KEY, SECRETS, TIME_NS, tree_pages
 
 KEYS = SECRETS.writer(HOST_KEY)
 INDEX_KEY: IndexKey = KEYS.index()
@@ -165,9 +165,7 @@ def _decoded(data: bytes) -> SnapshotInfo:
 def _snapshot(data: bytes) -> None:
     """Check that what a writer signed decodes to what it says, and is written again as the same."""
     place = SECRETS.vault + HOST + _SIZE.pack(1)
-    sealed = INDEX_KEY.seal(data, b"vitrine snapshot 1" + place)
-    body = struct.pack("<8sBBxxI", b"VITRSNAP", 1, 1, len(sealed)) + sealed
-    info = _decoded(body + SIGNER.sign(b"vitrine snapshot 1", place + body))
+    info = _decoded(signedbox.seal(chain.FORM, place, data, INDEX_KEY, SIGNER))
     assert info.snapshot == msgspec.msgpack.decode(data, type=Snapshot)
     again = _decoded(chain.encode_snapshot(info.snapshot, INDEX_KEY, SIGNER))
     assert again.snapshot == info.snapshot
@@ -176,6 +174,33 @@ def _snapshot(data: bytes) -> None:
 def _snapshot_object(data: bytes) -> None:
     """Check that of what the storage may have only the writer's own bytes pass."""
     assert _decoded(data).snapshot.host == HOST
+
+
+def _removal(data: bytes) -> None:
+    """Check that a record has one meaning, and that no record makes a chain out of nothing."""
+    place = SECRETS.vault + _SIZE.pack(1)
+    authority = SigningKey(SECRETS.authority)
+    sealed = signedbox.seal(removals.FORM, place, data, INDEX_KEY, authority)
+    store = MemoryStore()
+    store.put(layout.removal(SECRETS.vault, 1), [sealed])
+    found = removals.read_removals(store, SECRETS.reader())
+    record = removals.decode_record(sealed, INDEX_KEY, None, SECRETS.vault, 1)
+    again = removals.encode_record(record, INDEX_KEY, authority)
+    assert removals.decode_record(again, INDEX_KEY, None, SECRETS.vault, 1) == record
+    chains = chain.Chains(store, SECRETS.vault, INDEX_KEY, {HOST: SIGNER.verify_key()})
+    assert not [*chains.snapshots(found)]
+
+
+def _removal_seeds() -> Iterator[bytes]:
+    removed = (removals.Removed(HOST, 1, b"\1" * 32, bytes(32)),)
+    first = removals.RemovalRecord(SECRETS.vault, 1, removals.NO_RECORD, TIME_NS, removed)
+    yield msgspec.msgpack.encode(first)
+
+
+def _removal_object(data: bytes) -> None:
+    """Check that of what the storage may have only the authority's own bytes pass."""
+    key = SECRETS.reader().authority_key()
+    removals.decode_record(data, INDEX_KEY, key, SECRETS.vault, 1)
 
 
 def _enrolment(data: bytes) -> None:
@@ -298,7 +323,7 @@ TARGETS = (
         ("agent.repository.pack:open_table",),
         _pack_table,
         errors=DAMAGED,
-        seeds=lambda: map(_table_of, ("pack-data", "pack-tree")),
+        seeds=lambda: map(_table_of, ("pack-data", "pack-tree", "pack-numbers")),
     ),
     Target(
         "pack",
@@ -334,6 +359,20 @@ TARGETS = (
         _snapshot_object,
         errors=DAMAGED,
         seeds=lambda: [vector("snapshot")[1]],
+    ),
+    Target(
+        "removal",
+        ("agent.repository.removals:read_removals", "agent.repository.chain:Chains"),
+        _removal,
+        errors=(*DAMAGED, ChainBroken),
+        seeds=_removal_seeds,
+    ),
+    Target(
+        "removal_object",
+        ("agent.repository.removals:decode_record", "agent.repository.signedbox:open_box"),
+        _removal_object,
+        errors=DAMAGED,
+        seeds=lambda: [vector("snapshot")[1].replace(chain.FORM.magic, removals.FORM.magic)],
     ),
     Target(
         "enrolment",
