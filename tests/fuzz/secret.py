@@ -19,8 +19,8 @@ from agent.crypto.secrets import ReaderKeys, VaultSecrets, WriterKeys
 from agent.crypto.totp import DIGITS, Token, normalised
 from agent.errors import ConfigInvalid, ObjectDamaged, RepositoryTooNew, WrongKey
 from agent.repository.pack import HEADER, PREAMBLE_BYTES
-from tests.fuzz.objects import vector
 from tests.fuzz.target import Target, file_of
+from tests.fuzz.vectors import vector
 from tests.vectors.generate import CREDENTIAL, HOST_KEY, SECRETS, TIME_NS
 
 _CHEAP_KIB = 64  # what a guess may cost here: what a slot asks for is bounded, but not cheap
