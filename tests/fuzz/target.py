@@ -1,6 +1,8 @@
 """What a fuzz target is: a decoder, what it may raise, and examples to begin with."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -55,5 +57,10 @@ def file_of(data: bytes) -> Iterator[Path]:
 
 @cache
 def scratch() -> Path:
-    """Return a directory of this process, below the one that who started it will remove."""
-    return Path(tempfile.mkdtemp(prefix="vitrine-fuzz-"))
+    """Return a directory of this process, removed when it ends.
+
+    Where libFuzzer ends it, that is done by who started it, in whose directory it lies.
+    """
+    made = Path(tempfile.mkdtemp(prefix="vitrine-fuzz-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
