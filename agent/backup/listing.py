@@ -6,6 +6,7 @@ while we look leads nowhere.  Names are raw bytes.
 
 import os
 import stat
+import sys
 from typing import Final, NamedTuple
 
 from agent.errors import SourceUnavailable
@@ -21,6 +22,8 @@ KINDS: Final = {
     stat.S_IFBLK: Kind.BLOCK_DEVICE,
 }
 FORMATS: Final = {kind: form for form, kind in KINDS.items()}
+_ENCODING: Final = sys.getfilesystemencoding()  # as os.fsencode has them
+_ESCAPES: Final = sys.getfilesystemencodeerrors()
 _MODE_BITS: Final = 0o7777
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -79,7 +82,8 @@ def list_directory(fd: int) -> list[Found]:
     with os.scandir(fd) as names:
         for item in names:
             try:
-                found.append(Found(os.fsencode(item.name), item.stat(follow_symlinks=False)))
+                name = item.name.encode(_ENCODING, _ESCAPES)
+                found.append(Found(name, item.stat(follow_symlinks=False)))
             except FileNotFoundError:
                 continue
     found.sort(key=_name)

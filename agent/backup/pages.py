@@ -28,7 +28,11 @@ from agent.repository.trees import cut_entries, ends_page, entry_weight
 Change = tuple[bytes, Entry | None]
 """A name and its new entry, or None where the name is gone."""
 
-_SELECT = "SELECT row, first, crc, body FROM pages WHERE dir = ? "
+_COLUMNS = (
+    "SELECT row, first, crc, body, (SELECT min(later.first) FROM pages AS later"
+    " WHERE later.dir = pages.dir AND later.first > pages.first) FROM pages "
+)
+_SELECT = _COLUMNS + "WHERE dir = ? "
 _UNREADABLE = (Flaw.UNREADABLE, Flaw.UNLISTED)
 
 
@@ -39,6 +43,7 @@ class Page(NamedTuple):
     first: bytes
     body: bytes
     entries: tuple[Entry, ...]
+    next_first: bytes | None  # where the page behind it begins; None: it is the last
 
 
 class Totals(NamedTuple):
@@ -90,7 +95,7 @@ class Pages:
             _signed(inode),
             source,
         ):
-            found = self._page("SELECT row, first, crc, body FROM pages WHERE row = ?", page)
+            found = self._page(_COLUMNS + "WHERE row = ?", page)
             for entry in found.entries if found else ():
                 if entry.inode == inode and entry.links > 1:
                     yield path, entry.name
@@ -145,7 +150,7 @@ class Pages:
         closed: list[list[Entry]] = []
         open_: list[Entry] = []
         while True:
-            upper = self._next_first(directory, page.first) if page else None
+            upper = page.next_first if page else None
             end = _end_below(changes, at, upper)
             if page is not None:
                 old.append(page)
@@ -208,6 +213,8 @@ class Pages:
 
     def _after(self, directory: int, page: Page, last: bytes, *, moved: bool) -> Page | None:
         """Return the page that holds what follows the name `last`."""
+        if not moved and page.next_first is None:
+            return None
         if moved:
             covering = self._covering(directory, last)
             if covering is not None and covering.entries[-1].name > last:
@@ -215,20 +222,13 @@ class Pages:
         after = last if moved else page.first
         return self._page(_SELECT + "AND first > ? ORDER BY first LIMIT 1", directory, after)
 
-    def _next_first(self, directory: int, first: bytes) -> bytes | None:
-        found = self._journal.row(
-            "SELECT first FROM pages WHERE dir = ? AND first > ? ORDER BY first LIMIT 1",
-            directory,
-            first,
-        )
-        return bytes(found[0]) if found else None
-
     def _page(self, sql: str, *values: int | bytes) -> Page | None:
         found = self._journal.row(sql, *values)
         if found is None:
             return None
-        row, first, crc, body = found
-        return Page(row, first, body, decode_page(self._journal.verified(body, crc)).entries)
+        row, first, crc, body, after = found
+        entries = decode_page(self._journal.verified(body, crc)).entries
+        return Page(row, first, body, entries, after)
 
 
 def child(directory: Directory, name: bytes) -> bytes:

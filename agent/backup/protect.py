@@ -13,9 +13,9 @@ import trio
 
 from agent.backup.pipeline import Counts
 from agent.backup.run import Outcome, Request, VaultBackup
-from agent.backup.scan import DirtyNames
 from agent.backup.settle import Settle
 from agent.backup.sources import Source
+from agent.backup.waiting import DirtyNames
 from agent.backup.watch import SourceWatch
 from agent.clock import Clock
 from agent.errors import VitrineError

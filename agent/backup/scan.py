@@ -3,71 +3,29 @@
 A full scan lists every directory; a scan of dirty names looks at those alone.  Metadata, links,
 special files and what vanished go into the journal at once; files with content come out in
 batches, in directory order, for the pipeline.  Memory: one directory's names, one page, one batch.
-
-An event names one of a file's hard links; the others that the journal knows are looked at too.  A
-file that gets its second name is seen with both when its first is next looked at.
 """
 
 import errno
-import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from agent.backup.batch import Batch, Gathering, Work
+from agent.backup.compare import Pair, is_below, is_same, pairs
 from agent.backup.journal import Directory, Journal
-from agent.backup.listing import (
-    Found,
-    OpenSource,
-    is_unchanged,
-    links,
-    list_directory,
-    look_up,
-    special_entry,
-    xattrs,
-)
-from agent.backup.listing import make_entry as make_directory
+from agent.backup.listing import Found, OpenSource, links, list_directory, look_up, special_entry
 from agent.backup.pages import Change, Pages, child
 from agent.backup.patterns import Patterns
+from agent.backup.waiting import DirtyNames, Waiting
 from agent.errors import SourceUnavailable
 from agent.model.tree import Entry, Flaw, Kind
 
-MiB = 1024 * 1024
-BATCH_FILES = 512  # a thread call costs what a few small files do
-BATCH_BYTES = 16 * MiB  # bounds what a cancelled run waits for
-SMALL_FILE_BYTES = 16 * 1024
-BREATH_NAMES = 8192  # names looked at between two chances to be cancelled: about 50 ms
+__all__ = ["Batch", "DirtyNames", "Scan", "Work"]
+
 APPLY_CHANGES = 2048
 MAX_ONE_BY_ONE = 2000  # more dirty names in a directory: listing it costs less
-
-log = logging.getLogger(__name__)
-
-DirtyNames = Mapping[bytes, frozenset[bytes] | None]
-"""Directories below a source → names in them that may have changed; None: all of them."""
-
-
-class Work(NamedTuple):
-    """Files of one directory that are to be read."""
-
-    directory: Directory
-    files: list[Found]
-
-
-class Batch(NamedTuple):
-    """Files to be read in one go; an empty one is a chance to be cancelled."""
-
-    source: OpenSource
-    work: list[Work]
-    looked_at: int  # names compared since the batch before
-    files: int
-    bytes: int
-
-    @property
-    def is_small(self) -> bool:
-        """Tell whether more time goes into opening its files than into their bytes."""
-        return self.bytes <= self.files * SMALL_FILE_BYTES
 
 
 class Scan:
@@ -87,33 +45,25 @@ class Scan:
         self._source = source
         self._root = root
         self._patterns = patterns
-        self._work: list[Work] = []
-        self._waiting: dict[bytes, set[bytes] | None] = {}
-        self._is_partial = False  # not everything is looked at, so links have to be followed
-        self._followed: set[int] = set()  # inodes whose other names were added
-        self._files = self._bytes = self._looked_at = 0
+        self._gathering = Gathering(source)
+        self._waiting: Waiting | None = None  # where not everything is looked at
 
     def full(self) -> Iterator[Batch]:
         """Yield batches of what is new or changed anywhere in the source."""
         yield from self._walk(self._root)
-        yield self._taken()
+        yield self._gathering.taken()
 
     def dirty(self, names: DirtyNames) -> Iterator[Batch]:
         """Yield batches of what is new or changed among `names`, and below new directories."""
-        self._is_partial = True
-        waiting = self._waiting
-        waiting |= {path: None if some is None else set(some) for path, some in names.items()}
-        for path in list(waiting):
-            self._add_path(path)  # what is in a directory moves its own times
+        waiting = self._waiting = Waiting(names, self._pages, self._root)
         while waiting:
-            path = min(waiting)
-            some = waiting.pop(path)
+            path, some = waiting.pop()
             directory = self._journal.directory(self._root.source, path)
             if directory is None:
-                self._repair(path)
+                waiting.repair(path)
             elif self._patterns.takes_below(path):
                 yield from self._look_again(directory, some)
-        yield self._taken()
+        yield self._gathering.taken()
 
     # -- walking --------------------------------------------------------------------------------
 
@@ -162,8 +112,8 @@ class Scan:
                 self._unlisted(directory, error)
                 return
             known = self._pages.entries(directory.id)
-            pairs = _pairs(self._kept(directory, found), known)
-            yield from self._compare(directory, fd, pairs, below, everything=everything)
+            seen = pairs(self._kept(directory, found), known)
+            yield from self._compare(directory, fd, seen, below, everything=everything)
         finally:
             os.close(fd)
 
@@ -173,13 +123,14 @@ class Scan:
         try:
             fd = self._source.open(directory.path)
         except OSError:
-            self._repair(directory.path)
+            if self._waiting is not None:
+                self._waiting.repair(directory.path)
             return
         try:
             found = self._kept(directory, look_up(fd, names))
             known = self._pages.find(directory.id, names)
-            pairs = _pairs(found, (known[name] for name in names if name in known))
-            yield from self._compare(directory, fd, pairs, below, everything=False)
+            seen = pairs(found, (known[name] for name in names if name in known))
+            yield from self._compare(directory, fd, seen, below, everything=False)
         finally:
             os.close(fd)
 
@@ -194,59 +145,29 @@ class Scan:
             )
         ]
 
-    def _repair(self, path: bytes) -> None:
-        """Have the place where a directory should be looked at: it came or went unannounced."""
-        self._add_path(path)
-        self._add_path(path.rpartition(b"/")[0])
-
-    def _add_path(self, path: bytes) -> None:
-        """Have a directory itself looked at, in its parent."""
-        parent, _, name = path.rpartition(b"/")
-        if name:
-            self._add_name(parent, name)
-
-    def _add_name(self, directory: bytes, name: bytes) -> None:
-        names = self._waiting.setdefault(directory, set())
-        if names is not None:
-            names.add(name)
-
-    def _add_links_of(self, found: Found | None, entry: Entry | None) -> None:
-        """Have a file's other names looked at: the event told of one of them only."""
-        inodes = set()
-        if entry is not None and entry.links > 1:
-            inodes.add(entry.inode)
-        if found is not None and links(found.stat, self._source.device) > 1:
-            inodes.add(found.stat.st_ino)
-        self._add_links(inodes)
-
-    def _add_links(self, inodes: set[int]) -> None:
-        for inode in inodes - self._followed if self._is_partial else ():
-            self._followed.add(inode)
-            for path, name in self._pages.other_names(self._root.source, inode):
-                self._add_name(path, name)
-
     # -- comparing ------------------------------------------------------------------------------
 
     def _compare(
         self,
         directory: Directory,
         fd: int,
-        pairs: Iterable[tuple[Found | None, Entry | None]],
+        seen: Iterable[Pair],
         below: list[bytes],
         *,
         everything: bool,
     ) -> Iterator[Batch]:
         """Bring the journal up to date, collect files to read, and directories to go `below`."""
         changes: list[Change] = []
-        for found, entry in pairs:
-            self._looked_at += 1
-            if found is not None and _is_below(found, entry, everything=everything):
+        gathering = self._gathering
+        for found, entry in seen:
+            gathering.looked_at += 1
+            if found is not None and is_below(found, entry, everything=everything):
                 below.append(found.name)
-            if not _is_same(found, entry):
+            if not is_same(found, entry):
                 self._differs(directory, fd, found, entry, changes)
-                self._add_links_of(found, entry)
-            if self._is_due():
-                yield self._taken()
+                self._follow_links(found, entry)
+            if gathering.is_due:
+                yield gathering.taken()
             if len(changes) >= APPLY_CHANGES:
                 self._pages.apply(directory.id, changes)
                 changes.clear()
@@ -269,7 +190,7 @@ class Scan:
         if not stat.S_ISDIR(found.stat.st_mode):
             self._drop_below(directory, entry)
         if stat.S_ISREG(found.stat.st_mode):
-            self._to_read(directory, found)
+            self._gathering.add(directory, found)
             return
         try:
             new = special_entry(fd, found, self._source.device)
@@ -283,10 +204,24 @@ class Scan:
 
     def _drop_below(self, directory: Directory, entry: Entry | None) -> None:
         if entry is not None and entry.kind is Kind.DIRECTORY:
-            path = child(directory, entry.name)
-            inodes = self._pages.linked_below(directory.source, path) if self._is_partial else set()
+            path, waiting = child(directory, entry.name), self._waiting
+            inodes = (
+                self._pages.linked_below(directory.source, path) if waiting is not None else set()
+            )
             self._journal.remove_tree(directory.source, path)
-            self._add_links(inodes)
+            if waiting is not None:
+                waiting.add_links(inodes)
+
+    def _follow_links(self, found: Found | None, entry: Entry | None) -> None:
+        """Have the other names of a file that changed looked at, where not everything is."""
+        if self._waiting is None:
+            return
+        inodes = set()
+        if entry is not None and entry.links > 1:
+            inodes.add(entry.inode)
+        if found is not None and links(found.stat, self._source.device) > 1:
+            inodes.add(found.stat.st_ino)
+        self._waiting.add_links(inodes)
 
     def _unlisted(self, directory: Directory, error: OSError) -> None:
         """Mark a directory that cannot be listed; what was last known of it is carried on."""
@@ -301,69 +236,3 @@ class Scan:
         if entry is not None:
             marked = msgspec.structs.replace(entry, flaw=Flaw.UNLISTED)
             self._pages.apply(directory.parent, [(name, marked)])
-
-    # -- batches --------------------------------------------------------------------------------
-
-    def _to_read(self, directory: Directory, found: Found) -> None:
-        if not self._work or self._work[-1].directory.id != directory.id:
-            self._work.append(Work(directory, []))
-        self._work[-1].files.append(found)
-        self._files += 1
-        self._bytes += found.stat.st_size
-
-    def _is_due(self) -> bool:
-        return (
-            self._files >= BATCH_FILES
-            or self._bytes >= BATCH_BYTES
-            or self._looked_at >= BREATH_NAMES
-        )
-
-    def _taken(self) -> Batch:
-        batch = Batch(self._source, self._work, self._looked_at, self._files, self._bytes)
-        self._work = []
-        self._files = self._bytes = self._looked_at = 0
-        return batch
-
-
-def source_entry(source: OpenSource, label: bytes, path: bytes) -> Entry:
-    """Return the entry of a source in a snapshot's root page, without its tree."""
-    entry = make_directory(label, source.stat, source.device, xattrs=xattrs(source.fd))
-    return msgspec.structs.replace(entry, origin=path)
-
-
-def _pairs(
-    found: Iterable[Found], known: Iterable[Entry]
-) -> Iterator[tuple[Found | None, Entry | None]]:
-    """Yield what is found and what is known, side by side; both come in name order."""
-    entries = iter(known)
-    entry = next(entries, None)
-    for one in found:
-        while entry is not None and entry.name < one.name:
-            yield None, entry
-            entry = next(entries, None)
-        if entry is not None and entry.name == one.name:
-            yield one, entry
-            entry = next(entries, None)
-        else:
-            yield one, None
-    while entry is not None:
-        yield None, entry
-        entry = next(entries, None)
-
-
-def _is_same(found: Found | None, entry: Entry | None) -> bool:
-    """Tell whether an entry, whole when it was made, still describes what is found."""
-    return (
-        found is not None
-        and entry is not None
-        and is_unchanged(entry, found.stat)
-        and entry.flaw is Flaw.NONE
-    )
-
-
-def _is_below(found: Found, entry: Entry | None, *, everything: bool) -> bool:
-    """Tell whether to go on below: a directory, of all or of those that are not what was known."""
-    if not stat.S_ISDIR(found.stat.st_mode):
-        return False
-    known = entry is not None and entry.kind is Kind.DIRECTORY
-    return everything or not known or (entry is not None and entry.inode != found.stat.st_ino)

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from agent.backup.journal import ROOT, Directory, Journal
-from agent.backup.listing import OpenSource, is_unchanged
+from agent.backup.listing import OpenSource, is_unchanged, make_entry, xattrs
 from agent.backup.pages import Change, Pages
 from agent.backup.patterns import Patterns
-from agent.backup.scan import source_entry
 from agent.errors import SourceUnavailable
 
 
@@ -69,9 +68,9 @@ def _update_entry(pages: Pages, source: Source, opened: OpenSource, root: Direct
     known = pages.find(ROOT, [source.label]).get(source.label)
     if known is not None and is_unchanged(known, opened.stat):
         return
-    entry = source_entry(opened, source.label, source.path)
+    made = make_entry(source.label, opened.stat, opened.device, xattrs=xattrs(opened.fd))
     entry = msgspec.structs.replace(
-        entry, tree=root.root or b"", files=root.files, bytes=root.bytes
+        made, origin=source.path, tree=root.root or b"", files=root.files, bytes=root.bytes
     )
     pages.apply(ROOT, [(source.label, entry)])
 

@@ -8,8 +8,8 @@ import trio
 
 from agent.backup.patterns import Patterns
 from agent.backup.run import Outcome, Request, VaultBackup
-from agent.backup.scan import DirtyNames
 from agent.backup.sources import Source
+from agent.backup.waiting import DirtyNames
 from agent.clock import SystemClock
 from agent.model.snapshot import SnapshotInfo, Trigger
 from agent.model.tree import Entry
