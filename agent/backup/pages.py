@@ -10,30 +10,18 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from agent.backup.journal import Directory, Journal, below
-from agent.model.tree import (
-    PAGE_MAX_BYTES,
-    PAGE_MAX_ENTRIES,
-    Entry,
-    Flaw,
-    Kind,
-    TreePage,
-    decode_page,
-    encode_page,
-)
-from agent.repository.trees import cut_entries, ends_page, entry_weight
+from agent.backup.leaf import Change, Totals, counts, end_below, is_cut, merged, with_totals
+from agent.model.tree import Entry, TreePage, decode_page, encode_page
+from agent.repository.trees import cut_entries
 
-Change = tuple[bytes, Entry | None]
-"""A name and its new entry, or None where the name is gone."""
+__all__ = ["Change", "Page", "Pages", "child"]
 
 _COLUMNS = (
     "SELECT row, first, crc, body, (SELECT min(later.first) FROM pages AS later"
     " WHERE later.dir = pages.dir AND later.first > pages.first) FROM pages "
 )
 _SELECT = _COLUMNS + "WHERE dir = ? "
-_UNREADABLE = (Flaw.UNREADABLE, Flaw.UNLISTED)
 
 
 class Page(NamedTuple):
@@ -44,14 +32,6 @@ class Page(NamedTuple):
     body: bytes
     entries: tuple[Entry, ...]
     next_first: bytes | None  # where the page behind it begins; None: it is the last
-
-
-class Totals(NamedTuple):
-    """What a parent's entry says of a directory, apart from its metadata."""
-
-    tree: bytes
-    files: int
-    bytes: int
 
 
 class Pages:
@@ -132,7 +112,7 @@ class Pages:
             page = self._covering(directory, waiting[0])
             if page is None:
                 raise self._journal.failed_verification()
-            entries = tuple(_with_totals(entry, totals) for entry in page.entries)
+            entries = tuple(with_totals(entry, totals) for entry in page.entries)
             self._write(directory, page, entries)
             last = page.entries[-1].name
             rest = [name for name in waiting if name > last]
@@ -151,13 +131,13 @@ class Pages:
         open_: list[Entry] = []
         while True:
             upper = page.next_first if page else None
-            end = _end_below(changes, at, upper)
+            end = end_below(changes, at, upper)
             if page is not None:
                 old.append(page)
-            merged = _merged(page.entries if page else (), changes[at:end])
+            here = merged(page.entries if page else (), changes[at:end])
             at = end
-            closed += cut_entries(open_ + merged)
-            if upper is None or not closed or _is_cut(closed[-1]):
+            closed += cut_entries(open_ + here)
+            if upper is None or not closed or is_cut(closed[-1]):
                 return at, self._replace(directory, old, closed)
             open_ = closed.pop()
             page = self._covering(directory, upper)
@@ -186,7 +166,7 @@ class Pages:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             directory,
             entries[0].name,
-            *_counts(entries),
+            *counts(entries),
             zlib.crc32(body),
             body,
         )
@@ -239,59 +219,3 @@ def child(directory: Directory, name: bytes) -> bytes:
 def _signed(inode: int) -> int:
     """Return the 64 bits of an inode number as SQLite keeps them."""
     return inode - (1 << 64) if inode >= 1 << 63 else inode
-
-
-def _counts(entries: Sequence[Entry]) -> tuple[int, int, int, int]:
-    """Return files, bytes, entries that changed while read, and unreadable ones, of a page."""
-    files = size = changed = unreadable = 0
-    for entry in entries:
-        if entry.kind is Kind.DIRECTORY:
-            files += entry.files
-            size += entry.bytes
-        else:
-            files += 1
-            size += entry.size
-        if entry.flaw is Flaw.CHANGED_WHILE_READ:
-            changed += 1
-        elif entry.flaw in _UNREADABLE:
-            unreadable += 1
-    return files, size, changed, unreadable
-
-
-def _with_totals(entry: Entry, totals: Mapping[bytes, Totals]) -> Entry:
-    new = totals.get(entry.name)
-    if new is None:
-        return entry
-    return msgspec.structs.replace(entry, tree=new.tree, files=new.files, bytes=new.bytes)
-
-
-def _merged(entries: Sequence[Entry], changes: Sequence[Change]) -> list[Entry]:
-    if not changes:
-        return list(entries)
-    if not entries or entries[-1].name < changes[0][0]:  # what a first scan does all the time
-        return [*entries, *(entry for _, entry in changes if entry is not None)]
-    by_name = {entry.name: entry for entry in entries}
-    for name, entry in changes:
-        if entry is None:
-            by_name.pop(name, None)
-        else:
-            by_name[name] = entry
-    return [by_name[name] for name in sorted(by_name)]
-
-
-def _end_below(changes: Sequence[Change], at: int, upper: bytes | None) -> int:
-    """Return the position after the last change, from `at` on, whose name is below `upper`."""
-    if upper is None:
-        return len(changes)
-    while at < len(changes) and changes[at][0] < upper:
-        at += 1
-    return at
-
-
-def _is_cut(entries: Sequence[Entry]) -> bool:
-    """Tell whether a page ends after these entries whatever follows."""
-    return (
-        ends_page(entries[-1].name)
-        or len(entries) >= PAGE_MAX_ENTRIES
-        or sum(map(entry_weight, entries)) >= PAGE_MAX_BYTES
-    )

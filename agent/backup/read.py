@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from agent.backup.holes import stretches
 from agent.backup.listing import Found, make_entry, special_entry, xattrs
 from agent.backup.small import RACY_NS
 from agent.clock import Clock
@@ -29,7 +30,6 @@ from agent.repository.trees import fold_extents
 
 MiB = 1024 * 1024
 BUFFER_BYTES = 10 * MiB  # more than two of the largest chunks, so that some are always final
-MIN_HOLE_BYTES = 64 * 1024  # shorter ones cost more as extents than their zeros cost squeezed
 TRIES = 3
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -227,38 +227,6 @@ class FileReader:
             length -= piece
             if not length % BUFFER_BYTES:
                 self._breathe()
-
-
-def stretches(fd: int, st: os.stat_result) -> list[tuple[int, int, bool]]:
-    """Return (start, end, is a hole) of a file's stretches, in order, without gaps."""
-    size = st.st_size
-    if st.st_blocks * 512 >= size:
-        return [(0, size, False)] if size else []
-    found: list[tuple[int, int, bool]] = []
-    at = 0
-    while at < size:
-        data, hole = _next_data(fd, at, size)
-        if data - at >= MIN_HOLE_BYTES:
-            found.append((at, data, True))
-            at = data
-        if hole > at:
-            if found and not found[-1][2]:
-                at = found.pop()[0]
-            found.append((at, hole, False))
-        at = hole
-    return found
-
-
-def _next_data(fd: int, at: int, size: int) -> tuple[int, int]:
-    """Return where the next data begin and end; both are the size where there are none."""
-    try:
-        data = os.lseek(fd, at, os.SEEK_DATA)
-        hole = os.lseek(fd, data, os.SEEK_HOLE)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return size, size
-        return at, size  # this file system does not tell: all counts as data
-    return min(data, size), min(hole, size)
 
 
 def _same(before: os.stat_result, after: os.stat_result) -> bool:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from agent.backup.journal import NO_SOURCE, Directory, Journal
-from agent.backup.pages import Pages, Totals
+from agent.backup.leaf import Totals
+from agent.backup.pages import Pages
 from agent.model.ids import TreeId
 from agent.model.tree import PageRef
 from agent.repository.trees import root_of

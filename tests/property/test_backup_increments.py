@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from agent.backup import pages as pages_module
+from agent.backup import leaf as leaf_module
 from agent.repository import trees as trees_module
 from agent.store.memory import MemoryStore
 from tests.fakes.backups import BackupFixture
@@ -161,7 +161,7 @@ class SourceMachine(RuleBasedStateMachine):
 def test_increments_come_to_the_tree_of_a_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random changes in random order, with pages so small that every directory has several."""
     monkeypatch.setattr(trees_module, "_CUT_MASK", 1)
-    for module in (trees_module, pages_module):
+    for module in (trees_module, leaf_module):
         monkeypatch.setattr(module, "PAGE_MAX_ENTRIES", 3)
     run_state_machine_as_test(
         SourceMachine, settings=settings(max_examples=30, stateful_step_count=25, deadline=None)

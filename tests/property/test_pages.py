@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup import pages as pages_module
+from agent.backup import leaf as leaf_module
 from agent.backup.journal import ROOT, Journal
 from agent.backup.pages import Change, Pages
 from agent.model.tree import Entry, TreePage, encode_page
@@ -26,7 +26,7 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trees_module, "_CUT_MASK", 7)
     for name, value in SMALL_PAGES.items():
         monkeypatch.setattr(trees_module, name, value)
-        monkeypatch.setattr(pages_module, name, value)
+        monkeypatch.setattr(leaf_module, name, value)
 
 
 def stored_pages(journal: Journal) -> list[bytes]:

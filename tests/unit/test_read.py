@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.backup.holes import MIN_HOLE_BYTES, stretches
 from agent.backup.listing import Found
-from agent.backup.read import BUFFER_BYTES, MIN_HOLE_BYTES, RACY_NS, TRIES, FileReader, stretches
+from agent.backup.read import BUFFER_BYTES, TRIES, FileReader
+from agent.backup.small import RACY_NS
 from agent.crypto.naming import IdKey, object_name
 from agent.encode.chunker import MAX_CHUNK_BYTES, Chunker
 from agent.model.ids import TreeId
