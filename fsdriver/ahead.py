@@ -66,18 +66,22 @@ class OpenPattern:
     last: bytes = b""
     streak: int = 0
     fetched: bytes = b""
-    ahead: int = 0  # bytes fetched of files after `last`
+    files: int = 0  # fetched after `last`
+    ahead: int = 0  # their bytes
+    ended: bool = False  # no file follows `fetched`
     busy: bool = False
 
     def note(self, entry: Entry) -> bool:
         """Take note of an open; tell whether the files after `fetched` should be fetched now."""
         self.streak = self.streak + 1 if entry.name > self.last else 0
         if not self.streak or entry.name > self.fetched:
-            self.fetched, self.ahead = entry.name, 0
+            self.fetched, self.files, self.ahead, self.ended = entry.name, 0, 0, False
         else:
+            self.files = max(0, self.files - 1)
             self.ahead = max(0, self.ahead - entry.size)
         self.last = entry.name
-        return self.streak >= 2 and not self.busy and self.ahead < MAX_WINDOW_BYTES // 4
+        runs_low = self.files < FILES_AHEAD // 4 and self.ahead < MAX_WINDOW_BYTES // 4
+        return self.streak >= 2 and runs_low and not (self.busy or self.ended)
 
 
 @dataclass(slots=True)
@@ -184,13 +188,16 @@ class ReadAhead:
         budget = min(self._max_bytes, MAX_WINDOW_BYTES) - pattern.ahead
         try:
             following = self._view.after(directory, pattern.fetched, self._pages)
-            for entry in islice(following, FILES_AHEAD):
+            files = list(islice(following, FILES_AHEAD - pattern.files))
+            pattern.ended = not files
+            for entry in files:
                 if budget <= 0:
                     break
                 part = min(entry.size, budget)
                 chunks += Content(entry, self._reader).chunks(0, part)
                 budget -= part
                 pattern.fetched = entry.name
+                pattern.files += 1
                 pattern.ahead += part
             self._reader.prefetch(chunks)
         except VitrineError:

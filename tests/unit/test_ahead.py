@@ -117,6 +117,23 @@ async def test_next_files_of_a_directory_are_fetched(
     assert reader.prefetched == expected
 
 
+async def test_small_files_are_fetched_many_at_a_time(
+    images: tuple[TreeReaderFake, View, Node],
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred opens in order: two jobs for a thread, and none once nothing follows."""
+    reader, view, directory = images
+    ahead = ReadAhead(view, reader, reader, 1 << 20)
+    nursery.start_soon(ahead.run)
+    calls: list[int] = []
+    monkeypatch.setattr(reader, "prefetch", lambda ids: calls.append(len(ids)))
+    for number in range(100):
+        ahead.opened(directory, view.lookup(directory, b"%04d" % number, reader).entry)
+        await settled()
+    assert calls == [98, 0]
+
+
 async def test_files_opened_in_no_order_are_not_followed(
     images: tuple[TreeReaderFake, View, Node], nursery: trio.Nursery
 ) -> None:
