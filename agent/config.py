@@ -81,6 +81,15 @@ class MaintenanceVaultConfig(
     keys: str  # what verifies and finds
 
 
+class PruneConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """When what no snapshot needs is deleted (docs/prune.md)."""
+
+    min_age_days: Annotated[float, msgspec.Meta(ge=2)] = 14.0  # longer than any first backup takes
+    grace_days: Annotated[float, msgspec.Meta(ge=3)] = 7.0
+    used_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.7  # packs used less are rewritten
+    rewrite_bytes: Annotated[int, msgspec.Meta(ge=0)] = 8 * 1024 * MiB  # read for that in one run
+
+
 class DrillConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How recoveries are rehearsed."""
 
@@ -100,6 +109,7 @@ class MaintenanceConfig(
     state_dir: str
     credential: str  # opens the keyslots of maintenance: 32 bytes
     vault: tuple[MaintenanceVaultConfig, ...]
+    prune: PruneConfig = PruneConfig()
     drill: DrillConfig = DrillConfig()
 
 

@@ -27,6 +27,8 @@ from agent.repository.vaults import enrolled_writers, open_repository, secrets_b
 from agent.store.base import Store
 from agent.store.local import LocalStore
 
+CACHE_BYTES = 96 * 1024 * 1024  # of decoded frames, as `vitrine recover`
+
 
 @dataclass(frozen=True, slots=True)
 class Maintenance:
@@ -59,12 +61,19 @@ class Maintenance:
         last = {info.snapshot.host: info for info in self.snapshots(keys)}
         return list(last.values())
 
-    def reader(self, keys: ReaderKeys, cache_bytes: int) -> VaultReader:
-        """Unwrap a vault's opening keys and return a reader over what is stored now."""
+    def index(self, keys: ReaderKeys) -> IndexCache:
+        """Return the local copies of a vault's index, not refreshed yet."""
+        directory = self.state.index_cache(keys.vault)
+        return IndexCache(directory, self.store, keys.vault, keys.index())
+
+    def frames(self, keys: ReaderKeys) -> FrameReader:
+        """Unwrap a vault's opening keys and return what opens its frames."""
         opening = OpeningKeys.of(self.secrets(keys))
-        cache = IndexCache(self.state.index_cache(keys.vault), self.store, keys.vault, keys.index())
-        frames = FrameReader(self.store, keys.vault, opening, cache_bytes=cache_bytes)
-        return VaultReader(frames, cache.refresh(), keys.ids())
+        return FrameReader(self.store, keys.vault, opening, cache_bytes=CACHE_BYTES)
+
+    def reader(self, keys: ReaderKeys) -> VaultReader:
+        """Return a reader over what is stored in a vault now, with its opening keys."""
+        return VaultReader(self.frames(keys), self.index(keys).refresh(), keys.ids())
 
     def secrets(self, keys: ReaderKeys) -> VaultSecrets:
         """Unwrap everything about a vault, for a job that needs it; raise WrongKey."""

@@ -52,6 +52,7 @@ class Event(enum.StrEnum):
     SNAPSHOT_FAILED = "snapshot-failed"
     SOURCE_STATE = "source-state"
     VERIFICATION = "verification"
+    PACKS_PRUNED = "packs-pruned"
     DRILL_STARTED = "drill-started"
     DRILL_ENDED = "drill-ended"
 
@@ -77,6 +78,7 @@ OPERATIONAL: Final = frozenset(
         Event.SNAPSHOT_FAILED,
         Event.SOURCE_STATE,
         Event.VERIFICATION,
+        Event.PACKS_PRUNED,
         Event.DRILL_STARTED,
         Event.DRILL_ENDED,
     }

@@ -11,11 +11,11 @@ from typing import NamedTuple, TypeVar
 
 import trio
 
+from agent.backup.batch import Batch, Work
 from agent.backup.journal import Journal
 from agent.backup.packs import PackSink
 from agent.backup.pages import Change, Pages
 from agent.backup.read import FileReader, pause
-from agent.backup.scan import Batch, Work
 from agent.backup.small import SmallFiles
 from agent.clock import Clock
 from agent.encode.chunker import Chunker
@@ -152,6 +152,7 @@ class Pipeline:
         """Note, before the first pack is put, that a crash from now on leaves packs to adopt."""
         if self._journal.fact("clean"):
             self._journal.note("clean", b"")
+            self._journal.note("packs", b"%d" % self._writer.packs_record)
             self._journal.commit()
 
     def _apply(self, result: BatchResult) -> None:

@@ -27,6 +27,7 @@ from agent.errors import JournalError, SourceUnavailable, VitrineError
 from agent.model.snapshot import Snapshot, SnapshotInfo, SourceState, Trigger
 from agent.repository import layout
 from agent.repository.chain import decode_snapshot
+from agent.repository.condemned import LEASE_S
 from agent.repository.indexcache import IndexCache
 from agent.repository.writer import Tip, VaultWriter
 from agent.store.base import Store
@@ -78,6 +79,7 @@ class _Prepared(NamedTuple):
     ready: list[ReadySource]
     missing: dict[bytes, str]
     started_ns: int
+    began: float  # monotonic, before index and record were read
 
 
 class _Previous(NamedTuple):
@@ -163,7 +165,7 @@ class VaultBackup:
     # -- before ---------------------------------------------------------------------------------
 
     def _prepare(self) -> _Prepared:
-        started_ns = self._clock.now_ns()
+        started_ns, began = self._clock.now_ns(), self._clock.monotonic()
         writer = VaultWriter(self._store, self._keys, self._cache)
         journal = self._opened_journal(writer)
         pages = Pages(journal)
@@ -180,7 +182,7 @@ class VaultBackup:
                 "no source of this vault can be opened",
                 hint="check that the sources exist and that the agent may read them",
             )
-        return _Prepared(journal, pages, writer, labels, ready, missing, started_ns)
+        return _Prepared(journal, pages, writer, labels, ready, missing, started_ns, began)
 
     def _opened_journal(self, writer: VaultWriter) -> Journal:
         """Return the journal, once it is known to speak of this repository as it is."""
@@ -194,6 +196,7 @@ class VaultBackup:
             if _is_behind(self._tip, journal):
                 journal.rebuild("speaks of a later state of the repository")
             if not journal.fact("clean"):
+                _heed_prune(journal, writer)
                 adopted = writer.adopt_orphans()
                 if adopted:
                     log.info("%d packs of an interrupted run were adopted", adopted)
@@ -242,6 +245,8 @@ class VaultBackup:
             trigger=request.trigger,
             incomplete=self._incomplete(prepared),
         )
+        if self._clock.monotonic() - prepared.began > LEASE_S:
+            writer.renew()
         info = writer.commit(snapshot)
         self._tip = Tip(snapshot.sequence, info.id)
         self._record(info)  # before the note, which is what says that this was done
@@ -315,6 +320,18 @@ class VaultBackup:
 def _noted(journal: Journal) -> _Previous | None:
     fact = journal.fact("last")
     return msgspec.msgpack.decode(fact, type=_Previous) if fact else None
+
+
+def _heed_prune(journal: Journal, writer: VaultWriter) -> None:
+    """Have a journal rebuilt that may name chunks which prune has condemned since.
+
+    Only one of an interrupted run can: a clean one names what the last snapshot needs, and that is
+    never removed.
+    """
+    noted = journal.fact("packs")
+    if noted and writer.condemned_since(int(noted)):
+        journal.rebuild("speaks of packs that may have been deleted since")
+    journal.note("packs", b"%d" % writer.packs_record)
 
 
 def _is_behind(tip: Tip, journal: Journal) -> bool:

@@ -19,8 +19,6 @@ from agent.drill.report import DrillReport, HostDrill, verified
 from agent.errors import DrillFailed, RestoreRefused
 from agent.maintained import Maintenance, maintenance
 
-_KEPT_CACHE_BYTES = 96 * 1024 * 1024  # of decoded frames, as `vitrine recover`
-
 
 @click.command()
 @click.argument("vaults", nargs=-1)
@@ -44,9 +42,9 @@ def drill(  # noqa: PLR0913, PLR0917 - one parameter an option
     as_json: bool,
     config_dir: Path,
 ) -> None:
-    """Restore each of VAULTS, by default all, to a scratch place; compare, measure, report.
+    """Rehearse a recovery: restore, compare, measure.
 
-    The newest snapshot of every host comes back: a random sample, then everything if there is
+    Of VAULTS, by default of all, to a scratch place.  The newest snapshot of every host comes back: a random sample, then everything if there is
     room.  Each file is hashed again, images are parsed and counted by a scratch Orthanc,
     databases are opened.  Nothing of it stays but the report.
     """
@@ -85,9 +83,7 @@ def _one(work: Maintenance, name: str, scope: Scope, folder: Path) -> DrillRepor
     )
     with progress_bar() as show:
         rehearsal = Drill(work.clock, partial(_moved, show))
-        report = rehearsal.run(
-            name, work.newest(keys), lambda: work.reader(keys, _KEPT_CACHE_BYTES), scope
-        )
+        report = rehearsal.run(name, work.newest(keys), lambda: work.reader(keys), scope)
     report = report.signed(work.state.signer)
     stem = folder / f"drill-{name}-{utc(report.started_ns):%Y%m%dT%H%M%SZ}"
     _leave(stem.with_suffix(".json"), report.encode())

@@ -30,6 +30,7 @@ _COMMANDS = {
     "sessions": ("agent.cli.unlock", "sessions"),
     "restore": ("agent.cli.restore", "restore"),
     "recover": ("agent.cli.restore", "recover"),
+    "prune": ("agent.cli.prune", "prune"),
     "drill": ("agent.cli.drill", "drill"),
     "verify": ("agent.cli.verify", "verify"),
     "audit": ("agent.cli.audit", "audit"),

@@ -69,7 +69,7 @@ class Findings:
             self._names.add((name, problem))
             self._found.append(Finding(name, problem, advice))
 
-    def guard(self, name: str, check: Callable[[], None], advice: str = FROM_A_COPY) -> bool:
+    def guard(self, name: str, check: Callable[[], object], advice: str = FROM_A_COPY) -> bool:
         """Run a check of the object `name`; tell whether it passed.
 
         One object that cannot be read is a finding; a store that cannot be listed is not.

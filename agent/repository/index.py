@@ -15,7 +15,7 @@ import mmap
 import os
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from agent.errors import ObjectDamaged, RepositoryTooNew
@@ -64,11 +64,12 @@ def encode(packs: Sequence[Contents], supersedes: Sequence[IndexId] = ()) -> byt
     return b"".join((head, *rows, *frame_rows, *supersedes, *records))
 
 
-def merge(files: Sequence["IndexFile"]) -> bytes:
+def merge(files: Sequence["IndexFile"], without: Collection[PackId] = ()) -> bytes:
     """Return the plaintext of one index object that holds what `files` hold, a pack once.
 
-    It supersedes them, and whatever they superseded: a reader needs to open no other object to
-    know.  Costs the memory of the result and no more, for records are merged as they lie.
+    Packs in `without` are left out.  It supersedes them, and whatever they superseded: a reader
+    needs to open no other object to know.  Costs the memory of the result and no more, for records
+    are merged as they lie.
     """
     rows: list[bytes] = []
     frames: list[bytes] = []
@@ -78,7 +79,7 @@ def merge(files: Sequence["IndexFile"]) -> bytes:
     for file in files:
         mapping: list[int | None] = []
         for row, end in file.pack_rows():
-            if row.id in numbers:
+            if row.id in numbers or row.id in without:
                 mapping.append(None)
                 continue
             mapping.append(len(rows))
@@ -137,9 +138,27 @@ class IndexFile:
         pack, frame, offset, length = record
         return ChunkLocation(self._frame(pack, frame), offset, length)
 
+    def find_each(self, id_: bytes) -> Iterator[ChunkLocation]:
+        """Yield every place of the chunk: two writers may have stored it at once."""
+        for number, _ in self.places(id_):
+            at = self._chunks_at + number * RECORD.size + ID_BYTES
+            pack, frame, offset, length = _U32X4.unpack_from(self._data, at)
+            yield ChunkLocation(self._frame(pack, frame), offset, length)
+
     def __contains__(self, id_: bytes) -> bool:
         """Tell whether the file lists the chunk."""
         return self._at(id_) >= 0
+
+    def supplies(self, id_: bytes, doomed: Collection[PackId], relied: set[PackId]) -> bool:
+        """Tell whether a pack that is not `doomed` holds the chunk; add that one to `relied`."""
+        if self._at(id_) < 0:
+            return False
+        for _, number in self.places(id_):
+            pack = self._pack(number).id
+            if pack not in doomed:
+                relied.add(pack)
+                return True
+        return False
 
     def frames_after(self, id_: bytes, frame: int) -> Iterator[FrameLocation]:
         """Yield the frames behind number `frame` in the pack that holds the chunk, in order."""
@@ -193,6 +212,29 @@ class IndexFile:
     def _id(self, place: int) -> bytes:
         at = self._chunks_at + place * RECORD.size
         return self._data[at : at + ID_BYTES]
+
+    def places(self, id_: bytes) -> Iterator[tuple[int, int]]:
+        """Yield the number of each record of the id, and the number of its pack."""
+        at = self._at(id_)
+        if at < 0:
+            return
+        size, data = RECORD.size, self._data
+        while at > self._chunks_at and data[at - size : at - size + ID_BYTES] == id_:
+            at -= size
+        while at < len(data) and data[at : at + ID_BYTES] == id_:
+            (pack,) = _PACK_NUMBER.unpack_from(data, at + ID_BYTES)
+            if pack >= self.pack_count:
+                raise ObjectDamaged(f"index {self.name} names a pack it does not list")
+            yield (at - self._chunks_at) // size, pack
+            at += size
+
+    def records(self) -> Iterator[tuple[int, bytes, int, int]]:
+        """Yield number, id, pack number and length of every record."""
+        view = memoryview(self._data)[self._chunks_at :]
+        for number, (id_, pack, _, _, length) in enumerate(RECORD.iter_unpack(view)):
+            if pack >= self.pack_count:
+                raise ObjectDamaged(f"index {self.name} names a pack it does not list")
+            yield number, id_, pack, length
 
     def packs(self) -> Iterator[PackRow]:
         """Yield the packs."""
@@ -283,7 +325,7 @@ class Index:
 
     def find_all(self, id_: bytes) -> Iterator[ChunkLocation]:
         """Yield every place that is said to hold it: a wrong or damaged one hides no other."""
-        return (found for file in self._files if (found := file.find(id_)) is not None)
+        return (found for file in self._files for found in file.find_each(id_))
 
     def frames_after(self, id_: bytes, frame: int) -> Iterator[FrameLocation]:
         """Yield the frames behind number `frame` in the pack where `find` finds the chunk."""
@@ -296,9 +338,14 @@ class Index:
         """Tell whether the chunk or tree page is stored."""
         return any(id_ in file for file in self._files)
 
-    def unknown(self, ids: Iterable[bytes]) -> list[bytes]:
-        """Return those of `ids` that are not stored."""
+    def unknown(
+        self, ids: Iterable[bytes], doomed: Collection[PackId], relied: set[PackId]
+    ) -> list[bytes]:
+        """Return those of `ids` that no pack but `doomed` ones holds.
+
+        The packs that hold the others are added to `relied`.
+        """
         left = list(ids)
         for file in self._files:
-            left = [id_ for id_ in left if id_ not in file]
+            left = [id_ for id_ in left if not file.supplies(id_, doomed, relied)]
         return left

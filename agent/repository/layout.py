@@ -7,11 +7,18 @@ from agent.model.ids import HostId, IndexId, PackId, SlotId, VaultId
 REPOSITORY = "repository"
 VAULTS = "vaults/"
 PACKS = "packs/"
+PARITY = "parity/"
+REPAIR = "repair/"
+QUARANTINE = "damaged/"
 
 _PACK = re.compile(r"packs/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 _INDEX = re.compile(r"index/[0-9a-f]{32}/([0-9a-f]{64})")
 _SNAPSHOT = re.compile(r"snapshots/[0-9a-f]{32}/([0-9a-f]{32})/([0-9a-f]{16})")
 _REMOVAL = re.compile(r"vaults/[0-9a-f]{32}/removals/([0-9a-f]{16})")
+_PACK_RECORD = re.compile(r"vaults/[0-9a-f]{32}/condemned/([0-9a-f]{16})")
+_PACK_PARITY = re.compile(r"parity/([0-9a-f]{2})/(\1[0-9a-f]{62})")
+_RECORD = re.compile(r"vaults/[0-9a-f]{32}/(?!slots|writers)[a-z]+/[0-9a-f]{16}")
+_WRITER = re.compile(r"vaults/[0-9a-f]{32}/writers/[0-9a-f]{32}")
 _OF_VAULT = re.compile(r"vaults/([0-9a-f]{32})/slots/[0-9a-f]{32}")
 
 
@@ -25,6 +32,42 @@ def pack_id(name: str) -> PackId | None:
     """Return the id in a pack's name, or None for what is not a pack's name."""
     match = _PACK.fullmatch(name)
     return PackId(bytes.fromhex(match.group(2))) if match else None
+
+
+def parity(id_: PackId) -> str:
+    """Return the name of a pack's parity object."""
+    text = id_.hex()
+    return f"{PARITY}{text[:2]}/{text}"
+
+
+def parity_of(name: str) -> str | None:
+    """Return the name of an object's parity, or None for what has none.
+
+    Indexes have none, for packs tell what is in them; nor have keyslots, for one that was
+    destroyed has to be gone.
+    """
+    pack = pack_id(name)
+    if pack is not None:
+        return parity(pack)
+    is_small = name == REPOSITORY or snapshot_place(name) or is_record(name) or is_writer(name)
+    return PARITY + name if is_small else None
+
+
+def parity_target(name: str) -> str | None:
+    """Return the name of the object that a parity object is for, or None for no such name."""
+    match = _PACK_PARITY.fullmatch(name)
+    target = f"{PACKS}{match.group(1)}/{match.group(2)}" if match else name.removeprefix(PARITY)
+    return target if parity_of(target) == name else None
+
+
+def is_record(name: str) -> bool:
+    """Tell whether this is the name of a numbered record of a vault: removals and their like."""
+    return _RECORD.fullmatch(name) is not None
+
+
+def is_writer(name: str) -> bool:
+    """Tell whether this is the name of a writer's enrolment."""
+    return _WRITER.fullmatch(name) is not None
 
 
 def indexes(vault: VaultId) -> str:
@@ -93,6 +136,22 @@ def removal(vault: VaultId, number: int) -> str:
 def removal_number(name: str) -> int | None:
     """Return the number in a removal record's name, or None for what is no such name."""
     match = _REMOVAL.fullmatch(name)
+    return int(match.group(1), 16) if match else None
+
+
+def pack_records(vault: VaultId) -> str:
+    """Return the prefix of a vault's records of packs on their way out."""
+    return f"{VAULTS}{vault.hex()}/condemned/"
+
+
+def pack_record(vault: VaultId, number: int) -> str:
+    """Return the name of one record of packs on their way out."""
+    return f"{pack_records(vault)}{number:016x}"
+
+
+def pack_record_number(name: str) -> int | None:
+    """Return the number in such a record's name, or None for what is no such name."""
+    match = _PACK_RECORD.fullmatch(name)
     return int(match.group(1), 16) if match else None
 
 

@@ -70,6 +70,14 @@ class VaultReader:
         """Return a data chunk's plaintext, verified against its id."""
         return self._plain(chunk_id, PackKind.DATA)
 
+    def chunk_at(self, at: ChunkLocation, id_: bytes, kind: PackKind) -> memoryview:
+        """Return a chunk or page from one place, verified, wherever else it may be."""
+        return self._at(at, id_, kind)
+
+    def content_page(self, id_: TreeId | bytes) -> bytes:
+        """Return the packed extents of a content page, verified."""
+        return bytes(self._plain(id_, PackKind.TREE))
+
     def cached_chunk(self, chunk_id: ChunkId | bytes) -> memoryview | None:
         """Return the chunk if its frame is in memory already, else None; does not block."""
         location = self.locate(chunk_id)

@@ -19,6 +19,7 @@ from agent.crypto.signing import VerifyKey
 from agent.errors import ObjectDamaged
 from agent.model.ids import HostId, PackId, VaultId
 from agent.repository import layout, vaults
+from agent.repository.condemned import newest_record
 from agent.repository.fetch import get_bounded
 from agent.repository.findings import Findings, Report
 from agent.repository.indexcache import MAX_INDEX_BYTES
@@ -98,6 +99,7 @@ class _Verification:
                 self._removals(vault, keys),
             )
             if keys:
+                self._pack_record(vault, keys)
                 check_indexes(self._store, vault, keys.index(), roots, self.findings)
 
     def _removals(self, vault: VaultId, keys: ReaderKeys | WriterKeys | None) -> Removals:
@@ -111,6 +113,12 @@ class _Verification:
             lambda: found.append(removals_of(self._store, vault, keys.index(), authority)),
         )
         return found[0] if found else NO_REMOVALS
+
+    def _pack_record(self, vault: VaultId, keys: ReaderKeys | WriterKeys) -> None:
+        """Check the record that says which packs are on their way out."""
+        authority = keys.authority_key() if isinstance(keys, ReaderKeys) else None
+        check = partial(newest_record, self._store, vault, keys.index(), authority)
+        self.findings.guard(layout.pack_records(vault), check)
 
     def _check(self, listed: Listed) -> Callable[[], None] | None:
         """Return how to check an object by itself, or None where that is not done here."""
@@ -153,6 +161,8 @@ class _Verification:
             vaults.read_slot(self._store, name)
         elif layout.removal_number(name) is not None:
             self.findings.count("removals")
+        elif layout.pack_record_number(name) is not None:
+            self.findings.count("pack_records")
         elif name.split("/")[2:3] == ["writers"]:
             self.findings.count("writers")
             self._enrolment(name)

@@ -6,7 +6,7 @@ from functools import partial
 
 from agent.crypto.box import IndexKey
 from agent.errors import ObjectDamaged, ObjectMissing
-from agent.model.ids import ID_BYTES, IndexId, PackId, VaultId
+from agent.model.ids import ID_BYTES, PackId, VaultId
 from agent.repository import layout
 from agent.repository.fetch import get_bounded
 from agent.repository.findings import Findings
@@ -50,19 +50,22 @@ def check_indexes(
 def _live_files(
     store: Store, vault: VaultId, key: IndexKey, findings: Findings
 ) -> Iterator[IndexFile]:
-    """Yield the index objects that open and that no other supersedes, one in memory at a time."""
-    superseded: set[IndexId] = set()
-    # largest first: what supersedes is larger than what it supersedes
-    for listed in sorted(store.list(layout.indexes(vault)), key=lambda one: -one.size):
-        id_ = layout.index_id(listed.name)
-        if id_ is None:
-            continue
-        opened: list[IndexFile] = []
-        findings.guard(listed.name, partial(_open, store, listed.name, key, opened), _REMADE)
-        for file in opened:
-            superseded.update(file.supersedes)
-            if id_ not in superseded:
-                yield file
+    """Yield the index objects that open and that no other supersedes, one in memory at a time.
+
+    Each is opened twice: what supersedes may be larger, after a merge, or smaller, after a prune.
+    """
+    superseded = {old for file in _files(store, vault, key, findings) for old in file.supersedes}
+    for file in _files(store, vault, key, findings):
+        if file.id not in superseded:
+            yield file
+
+
+def _files(store: Store, vault: VaultId, key: IndexKey, findings: Findings) -> Iterator[IndexFile]:
+    for listed in sorted(store.list(layout.indexes(vault))):
+        if layout.index_id(listed.name) is not None:
+            opened: list[IndexFile] = []
+            findings.guard(listed.name, partial(_open, store, listed.name, key, opened), _REMADE)
+            yield from opened
 
 
 def _open(store: Store, name: str, key: IndexKey, opened: list[IndexFile]) -> None:

@@ -26,6 +26,7 @@ from agent.model.location import PackKind
 from agent.model.snapshot import Snapshot, SnapshotInfo
 from agent.repository import layout
 from agent.repository.chain import Chains, encode_snapshot, find_tip
+from agent.repository.condemned import newest_record
 from agent.repository.idfilter import IdFilter
 from agent.repository.index import Index, IndexFile, encode, merge
 from agent.repository.indexcache import IndexCache, seal_index
@@ -65,6 +66,9 @@ class VaultWriter:
         self._signer = keys.signer()
         self._host = keys.host()
         self._cache = cache
+        self._packs_leaving = newest_record(store, keys.vault, self._index_key)
+        self._doomed = self._packs_leaving.doomed()
+        self._relied: set[PackId] = set()  # packs that this run's snapshot may need
         self._index: Index = cache.refresh()
         self._first_index = self._index  # files that are merged meanwhile stay mapped
         self._filter = IdFilter()  # of what came since
@@ -81,13 +85,34 @@ class VaultWriter:
 
     def claim_all(self, ids: Iterable[bytes]) -> set[bytes]:
         """Return those of `ids` that the caller must store, as `claim` tells of each."""
-        wanted = set(self._first_index.unknown(ids))
+        wanted = set(self._first_index.unknown(ids, self._doomed, self._relied))
         with self._lock:  # in which nothing moves from the sets to the index
             maybe = self._filter.matching(wanted)
             wanted.difference_update([id_ for id_ in maybe if self._has_come(id_)])
             self._filter.add(wanted)
             self._claimed |= wanted
         return wanted
+
+    @property
+    def packs_record(self) -> int:
+        """The number of the record of packs on their way out that this run heeds."""
+        return self._packs_leaving.number
+
+    def condemned_since(self, number: int) -> bool:
+        """Tell whether a pack was condemned after the record `number`."""
+        return self._packs_leaving.condemning > number
+
+    def renew(self) -> None:
+        """Look again, in a run that has taken longer than LEASE_S, before it commits.
+
+        Raises StoreUnavailable where a pack that it relied on was condemned meanwhile.
+        """
+        leaving = newest_record(self._store, self._vault, self._index_key)
+        if self._relied & leaving.doomed():
+            raise StoreUnavailable(
+                "packs that this long run relied on are being deleted: it commits nothing",
+                hint="take the snapshot again; what was lost to it is then stored anew",
+            )
 
     def builder(self, kind: PackKind) -> PackBuilder:
         """Return an empty pack to fill."""
@@ -146,7 +171,7 @@ class VaultWriter:
         adopted = 0
         for listed in self._store.list(layout.PACKS):
             pack = layout.pack_id(listed.name)
-            if pack is None or pack in indexed:
+            if pack is None or pack in indexed or pack in self._doomed:
                 continue
             contents = self._orphan(pack, listed.size)
             if contents is not None:
@@ -175,11 +200,14 @@ class VaultWriter:
 
     def _has_come(self, id_: bytes) -> bool:
         """Tell whether an id is promised, stored or indexed; the lock is held."""
-        return id_ in self._claimed or id_ in self._stored or id_ in self._index
+        if id_ in self._claimed or id_ in self._stored:
+            return True
+        return not self._index.unknown((id_,), self._doomed, self._relied)
 
     def _took(self, contents: Contents) -> None:
         """Note a durable pack; the lock is held."""
         ids = [chunk.id for chunk in contents.chunks]
+        self._relied.add(contents.pack)
         self._stored.update(ids)  # first: an id must never be seen in neither set
         self._claimed.difference_update(ids)
         self._unindexed.append(contents)
@@ -206,6 +234,16 @@ class VaultWriter:
             )
         return found
 
+    def _mergeable(self) -> list[IndexFile]:
+        """Return the index files that list no doomed pack: no merge may bring back what is gone."""
+        if not self._doomed:
+            return list(self._index.files)
+        return [
+            file
+            for file in self._index.files
+            if not any(row.id in self._doomed for row in file.packs())
+        ]
+
     def _put_index(self, plain: bytes) -> None:
         id_, box = seal_index(plain, self._index_key)
         self._store.put(layout.index(self._vault, id_), [box])
@@ -213,7 +251,7 @@ class VaultWriter:
 
     def _merge_small(self) -> None:
         """Keep the number of index objects logarithmic; superseded ones stay for the pruner."""
-        for group in _size_classes(self._index.files):
+        for group in _size_classes(self._mergeable()):
             smallest = sorted(group, key=lambda file: file.chunk_count)[:MERGE_FAN_IN]
             total = sum(file.chunk_count for file in smallest)
             if len(smallest) < MERGE_FAN_IN or total > MERGE_MAX_CHUNKS:

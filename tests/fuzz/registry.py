@@ -22,6 +22,7 @@ NOT_FUZZED: Final[dict[str, str]] = {
     "agent.drill.pacs": "reads what a server that it started answers, in a process without keys",
     "agent.drill.rehearse": "reads what its own child process answered",
     "agent.gate.oversight": "reads a record of a chain that the gate itself writes",
+    "agent.maintenance.elapsed": "reads what an earlier run noted in its own state directory",
     "agent.restored": "reads snapshots that the gate verified, from the gate's own socket pair",
     "fsdriver.session": "reads snapshots that the gate verified, from the gate's own socket pair",
 }

@@ -11,8 +11,9 @@ import msgspec
 
 from agent.crypto.signing import SigningKey
 from agent.errors import ChainBroken, NotARepository, RepositoryTooNew, WrongKey
+from agent.model.ids import PackId
 from agent.model.snapshot import Snapshot, SnapshotInfo
-from agent.repository import chain, layout, removals, signedbox
+from agent.repository import chain, condemned, layout, removals, signedbox
 from agent.repository.vaults import (
     check_enrolment,
     open_repository,
@@ -78,6 +79,32 @@ def _removal_object(data: bytes) -> None:
     removals.decode_record(data, INDEX_KEY, key, SECRETS.vault, 1)
 
 
+def _pack_record(data: bytes) -> None:
+    """Check that a record of packs has one meaning, which writers and the pruner both take."""
+    place = SECRETS.vault + _SIZE.pack(1)
+    authority = SigningKey(SECRETS.authority)
+    sealed = signedbox.seal(condemned.FORM, place, data, INDEX_KEY, authority)
+    store = MemoryStore()
+    store.put(layout.pack_record(SECRETS.vault, 1), [sealed])
+    record = condemned.newest_record(store, SECRETS.vault, INDEX_KEY)
+    again = condemned.encode_record(record, INDEX_KEY, authority)
+    key = authority.verify_key()
+    assert condemned.decode_record(again, INDEX_KEY, key, SECRETS.vault, 1) == record
+    assert len(record.doomed()) <= len(record.condemned) + len(record.swept)
+
+
+def _pack_record_seeds() -> Iterator[bytes]:
+    leaving = (condemned.Leaving(PackId(b"\1" * 32), 5),)
+    record = condemned.PackRecord(SECRETS.vault, 1, TIME_NS, leaving, leaving, leaving, 1)
+    yield msgspec.msgpack.encode(record)
+
+
+def _pack_record_object(data: bytes) -> None:
+    """Check that of what the storage may have only the authority's own bytes pass."""
+    key = SECRETS.reader().authority_key()
+    condemned.decode_record(data, INDEX_KEY, key, SECRETS.vault, 1)
+
+
 def _enrolment(data: bytes) -> None:
     """Read an enrolment as its storage may have it."""
     name, _ = vector("enrolment")
@@ -138,6 +165,20 @@ TARGETS = (
         _removal_object,
         errors=DAMAGED,
         seeds=lambda: [vector("snapshot")[1].replace(chain.FORM.magic, removals.FORM.magic)],
+    ),
+    Target(
+        "pack_record",
+        ("agent.repository.condemned:newest_record",),
+        _pack_record,
+        errors=DAMAGED,
+        seeds=_pack_record_seeds,
+    ),
+    Target(
+        "pack_record_object",
+        ("agent.repository.condemned:decode_record",),
+        _pack_record_object,
+        errors=DAMAGED,
+        seeds=lambda: [vector("snapshot")[1].replace(chain.FORM.magic, condemned.FORM.magic)],
     ),
     Target(
         "enrolment",

@@ -85,7 +85,7 @@ def test_lookups_do_not_depend_on_how_ids_are_spread(
     near = [bytes(32), b"\xff" * 32, *(id_[:31] + bytes([id_[31] ^ 1]) for id_ in ids[:20])]
     index = Index([IndexFile(encode([_contents(1, ids)]), NAME)])
     assert all(id_ in index for id_ in ids)
-    assert index.unknown(ids + near) == [id_ for id_ in near if id_ not in ids]
+    assert index.unknown(ids + near, (), set()) == [id_ for id_ in near if id_ not in ids]
 
 
 def test_an_id_inside_other_bytes_is_not_taken_for_a_record() -> None:

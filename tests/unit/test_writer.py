@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import msgspec
@@ -109,9 +109,11 @@ def test_an_id_flushed_between_two_looks_is_not_claimed_again(tmp_path: Path) ->
     class Slow(Index):
         """Lets another thread store and flush the id once we have looked."""
 
-        def unknown(self, ids: Iterable[bytes]) -> list[bytes]:
+        def unknown(
+            self, ids: Iterable[bytes], doomed: Collection[PackId], relied: set[PackId]
+        ) -> list[bytes]:
             """Look, and have it stored."""
-            found = super().unknown(ids)
+            found = super().unknown(ids, doomed, relied)
             ours._first_index = first
             assert ours.claim(id_)
             builder = ours.builder(PackKind.DATA)

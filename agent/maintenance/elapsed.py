@@ -1,0 +1,59 @@
+"""How much time has passed since the last run, as far as this machine's clocks agree.
+
+The wall clock can be set ahead by whoever controls the time servers; CLOCK_BOOTTIME cannot.  Within
+one boot the smaller of the two counts; after a boot the wall clock is all there is, and callers
+bound what they believe of it.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from agent.clock import Clock
+from agent.errors import StoreUnavailable
+from agent.model.decoding import UNDECODABLE
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_S = 10**9
+
+
+class _Noted(msgspec.Struct, frozen=True):
+    """Both clocks at the last run."""
+
+    boot: str
+    boottime_s: float
+    wall_ns: int
+
+
+def elapsed_ns(path: Path, clock: Clock) -> int:
+    """Return the believed time since the clocks were last noted at `path`; 0 at first.
+
+    Negative where the wall clock went back.
+    """
+    try:
+        noted = msgspec.json.decode(path.read_bytes(), type=_Noted)
+    except (OSError, *UNDECODABLE):
+        return 0  # nothing noted, or no longer readable: then no time is known to have passed
+    wall = clock.now_ns() - noted.wall_ns
+    if noted.boot != _boot():
+        return wall
+    return min(wall, int((clock.monotonic() - noted.boottime_s) * _S))
+
+
+def note_clocks(path: Path, clock: Clock) -> None:
+    """Note both clocks, durably."""
+    noted = _Noted(_boot(), clock.monotonic(), clock.now_ns())
+    temporary = path.with_suffix(".new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(msgspec.json.encode(noted))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreUnavailable(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _boot() -> str:
+    return _BOOT_ID.read_text(encoding="ascii").strip()

@@ -1,0 +1,211 @@
+"""One run of pruning one vault: mark, rewrite, decide, look again, record, delete.
+
+Whatever stops it in between, the next run goes on from the record; nothing is deleted before the
+record and the audit say so.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from agent.clock import Clock
+from agent.crypto.secrets import ReaderKeys, VaultSecrets
+from agent.crypto.signing import SigningKey
+from agent.errors import ObjectDamaged, ObjectMissing
+from agent.maintenance.prune.fates import Fates, Waits, decide
+from agent.maintenance.prune.marks import Marks
+from agent.maintenance.prune.rewrite import Rewriter
+from agent.maintenance.prune.sweep import Sweeper
+from agent.maintenance.prune.walk import mark_all
+from agent.model.ids import PackId
+from agent.model.snapshot import SnapshotInfo
+from agent.repository import layout
+from agent.repository.condemned import (
+    PackRecord,
+    encode_record,
+    newest_record,
+    record_numbers,
+)
+from agent.repository.frames import FrameReader
+from agent.repository.index import Index
+from agent.repository.indexcache import IndexCache
+from agent.repository.packtable import read_header
+from agent.repository.reader import VaultReader
+from agent.store.base import Store
+
+Progress = Callable[[str, int, int], None]
+"""Hears of (what is done, how much, of how much)."""
+
+
+class PruneReport(msgspec.Struct, frozen=True):
+    """What a run found and did; with a dry run, what it would have done."""
+
+    vault: str
+    packs: int
+    bytes: int
+    unused_bytes: int  # in packs that are partly needed, by the share of their plaintext
+    noted: int  # in no snapshot, and waiting
+    condemned: int
+    swept: int
+    swept_bytes: int
+    kept: int  # could have gone, but hold something needed that is nowhere else whole
+    rewritten: int
+    rewritten_bytes: int  # written anew
+    dropped_indexes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a run does."""
+
+    waits: Waits = field(default_factory=Waits)
+    used_share: float = 0.7  # packs used less than this are rewritten
+    rewrite_bytes: int = 8 * 1024**3  # read for that in one run
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Prunes one vault."""
+
+    store: Store
+    clock: Clock
+    keys: ReaderKeys
+    secrets: VaultSecrets
+    frames: FrameReader
+    cache: IndexCache
+    record: Callable[[Mapping[str, int]], None]
+    """Writes the audit record, durably, before anything is deleted."""
+
+    def run(
+        self, snapshots: Sequence[SnapshotInfo], elapsed_ns: int, limits: Limits,
+        on_progress: Progress, *, dry_run: bool,
+    ) -> PruneReport:  # fmt: skip
+        """Prune what `snapshots`, which are all, do not need; they were read just before.
+
+        Raises ObjectMissing or ObjectDamaged where what they need cannot be read: nothing is then
+        deleted.  `elapsed_ns` is the time since the last run, as far as it is believed.
+        """
+        index = self.cache.refresh()  # after the snapshots: it lists all that they need
+        reader = VaultReader(self.frames, index, self.keys.ids())
+        present = self._present(index)
+        marks = Marks(index, present)
+        mark_all(reader, snapshots, marks, lambda n, of: on_progress("snapshots", n, of))
+        before = newest_record(
+            self.store, self.keys.vault, self.keys.index(), self.keys.authority_key()
+        )
+        leaving = {one.pack for one in (*before.unreferenced, *before.condemned, *before.swept)}
+        used, total = marks.used_bytes(leaving), marks.total_bytes()
+        unreferenced = {pack for pack in present if not used[pack]}
+        share = {pack: used[pack] / max(total[pack], 1) for pack in present if used[pack]}
+        thin = _thin(share, present, limits, leaving)
+        written = 0
+        if not dry_run and thin:
+            rewriter = Rewriter(self.store, self.secrets, reader, self.cache, marks)
+            written = rewriter.rewrite(thin, leaving, lambda n: on_progress("rewritten", n, 0))
+            unreferenced |= set(thin)
+        sweeper = Sweeper(self.store, self.keys.vault, self.keys.index(), reader, marks)
+        fates, kept = self._decided(before, unreferenced, elapsed_ns, limits.waits, sweeper, index)
+        dropped = 0
+        if not dry_run and _is_news(before, fates):
+            dropped = self._carry_out(fates, sweeper, present, on_progress)
+        return PruneReport(
+            vault=self.keys.name,
+            packs=len(present),
+            bytes=sum(present.values()),
+            unused_bytes=round(sum(present[pack] * (1 - part) for pack, part in share.items())),
+            noted=len(fates.record.unreferenced),
+            condemned=len(fates.record.condemned),
+            swept=len(fates.sweep),
+            swept_bytes=sum(present.get(pack, 0) for pack in fates.sweep),
+            kept=len(kept),
+            rewritten=len(thin),
+            rewritten_bytes=written,
+            dropped_indexes=dropped,
+        )
+
+    def _present(self, index: Index) -> dict[PackId, int]:
+        """Return the packs of this vault that are there, with their sizes, indexed or not."""
+        indexed = {row.id for file in index.files for row in file.packs()}
+        found: dict[PackId, int] = {}
+        for listed in self.store.list(layout.PACKS):
+            pack = layout.pack_id(listed.name)
+            if pack is not None and (pack in indexed or self._is_ours(pack)):
+                found[pack] = listed.size
+        return found
+
+    def _is_ours(self, pack: PackId) -> bool:
+        try:
+            return read_header(self.store, pack)[0].vault == self.keys.vault
+        except (ObjectDamaged, ObjectMissing):
+            return False  # whoever's it is: `vitrine repair` looks after damage
+
+    def _decided(
+        self, before: PackRecord, unreferenced: set[PackId], elapsed_ns: int, waits: Waits,
+        sweeper: Sweeper, index: Index,
+    ) -> tuple[Fates, set[PackId]]:  # fmt: skip
+        """Decide, and decide again without what the last look at packs' own tables keeps."""
+        now = self.clock.now_ns()
+        fates = decide(before, unreferenced, now_ns=now, elapsed_ns=elapsed_ns, waits=waits)
+        kept = sweeper.still_needed(index, fates.sweep)
+        if kept:
+            fates = decide(
+                before, unreferenced - kept, now_ns=now, elapsed_ns=elapsed_ns, waits=waits
+            )
+        return fates, kept
+
+    def _carry_out(
+        self, fates: Fates, sweeper: Sweeper, present: Mapping[PackId, int], on_progress: Progress
+    ) -> int:
+        """Record, then delete; return how many index objects went."""
+        record = fates.record
+        data = encode_record(record, self.keys.index(), SigningKey(self.secrets.authority))
+        self.store.put(layout.pack_record(self.keys.vault, record.number), [data])
+        self.record(
+            {
+                "number": record.number,
+                "noted": len(record.unreferenced),
+                "condemned": len(record.condemned),
+                "swept": len(fates.sweep),
+                "swept_bytes": sum(present.get(pack, 0) for pack in fates.sweep),
+            }
+        )
+        done = 0
+
+        def swept(count: int) -> None:
+            nonlocal done
+            done += count
+            on_progress("packs deleted", done, len(fates.sweep))
+
+        sweeper.sweep(self.cache, fates.sweep, swept)
+        left = set(present).difference(fates.sweep)
+        dropped = sweeper.drop_superseded(self.cache.refresh(), left)
+        for number in record_numbers(self.store, self.keys.vault):
+            if number < record.number:
+                self.store.delete(layout.pack_record(self.keys.vault, number))
+        return dropped
+
+
+def _thin(
+    share: Mapping[PackId, float], sizes: Mapping[PackId, int], limits: Limits,
+    leaving: set[PackId],
+) -> list[PackId]:  # fmt: skip
+    """Return the packs to rewrite: those that give the most room first, within the limit."""
+    candidates = [
+        pack for pack, part in share.items() if part < limits.used_share and pack not in leaving
+    ]
+    candidates.sort(key=lambda pack: (-sizes[pack] * (1 - share[pack]), pack))
+    chosen: list[PackId] = []
+    left = limits.rewrite_bytes
+    for pack in candidates:
+        if sizes[pack] <= left:
+            chosen.append(pack)
+            left -= sizes[pack]
+    return chosen
+
+
+def _is_news(before: PackRecord, fates: Fates) -> bool:
+    """Tell whether there is anything to write down: a vault without waste needs no record."""
+    after = fates.record
+    listed = (after.unreferenced, after.condemned, after.swept)
+    return any(listed) or bool(before.number)
