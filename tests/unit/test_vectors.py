@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519Pr
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from agent.crypto.keyslots import decode_slot, unwrap_with_credential, unwrap_with_passphrase
+from agent.crypto.naming import object_name
 from agent.crypto.packkeys import FrameCipher
 from agent.encode.codecs import unsqueeze
 from agent.model.ids import PackId, TreeId
@@ -35,6 +36,8 @@ from agent.repository.pack import (
     parse_header,
     parse_trailer,
 )
+from agent.repository.parity import encode as encode_parity
+from agent.repository.parityobjects import check_parity, healed
 from agent.repository.vaults import enrolled_writers, open_repository, writer_name
 from agent.store.memory import MemoryStore
 from tests.fakes.blosc_reader import read_numbers
@@ -60,6 +63,7 @@ FILES = (
     "pack-tree",
     "index",
     "snapshot",
+    "parity",
 )
 
 
@@ -123,6 +127,16 @@ def test_the_frozen_enrolment_is_the_authoritys() -> None:
     reader = SECRETS.reader()
     (host,) = enrolled_writers(store, SECRETS.vault, reader.authority_key())
     assert writer_name(store, SECRETS.vault, host, reader.index()) == "pacs1"
+
+
+def test_the_frozen_parity_brings_its_object_back() -> None:
+    """Though nothing is left of it; and it is of the form that is written today."""
+    store, snapshot, parity = _repository(), _load("snapshot"), _load("parity")
+    assert parity.holds["of"] == snapshot.name
+    check_parity(store, parity.name, len(parity.data), read_data=True)
+    store.delete(snapshot.name)
+    assert healed(store, snapshot.name) == bytearray(snapshot.data)
+    assert b"".join(encode_parity(snapshot.data, object_name(snapshot.data))) == parity.data
 
 
 # -- by docs/format.md alone ----------------------------------------------------------------------
@@ -311,3 +325,13 @@ def test_an_enrolment_opens_by_its_description() -> None:
     host = blake3(enrolment["public"]).digest()[:16]
     assert _box(SECRETS.index_key, enrolment["name"], purpose + host) == b"pacs1"
     assert vector.name.endswith(host.hex())
+
+
+def test_parity_by_the_format_alone() -> None:
+    """A description at each end; an object of one piece has two copies of itself in between."""
+    data, whole = _load("parity").data, _load("snapshot").data
+    head = struct.pack("<8sBBBBIQ", b"VITRPRTY", 1, 16, 2, 0, 65536, len(whole))
+    head += blake3(whole).digest()
+    hashes = blake3(whole).digest()[:16] * 3
+    check = blake3(head + hashes).digest()
+    assert data == head + hashes + check + whole + whole + check + hashes + head

@@ -21,6 +21,7 @@ from agent.crypto.keyslots import (
     wrap_for_credential,
     wrap_for_passphrase,
 )
+from agent.crypto.naming import object_name
 from agent.crypto.secrets import VaultSecrets
 from agent.model.ids import VaultId
 from agent.model.location import PackKind
@@ -31,6 +32,7 @@ from agent.repository.chain import encode_snapshot
 from agent.repository.index import encode
 from agent.repository.indexcache import seal_index
 from agent.repository.pack import Contents, PackBuilder
+from agent.repository.parity import encode as encode_parity
 from agent.repository.vaults import create_repository, enrol_writer
 from agent.store.memory import MemoryStore
 
@@ -149,6 +151,10 @@ def main() -> None:
     body = json.loads(msgspec.json.encode(snapshot))
     name = layout.snapshot(SECRETS.vault, host, 1)
     _save("snapshot", name, encode_snapshot(snapshot, keys.index(), keys.signer()), snapshot=body)
+    text = json.loads((HERE / "snapshot.json").read_text())  # as frozen: signing draws a salt
+    frozen = base64.b64decode(text["object"])
+    parity = b"".join(encode_parity(frozen, object_name(frozen)))
+    _save("parity", layout.parity_of(text["name"]) or "", parity, of=text["name"])
 
 
 if __name__ == "__main__":
