@@ -16,7 +16,7 @@ from agent.backup.journal import Journal
 from agent.backup.packs import PackSink
 from agent.backup.pages import Change, Pages
 from agent.backup.read import FileReader, pause
-from agent.backup.small import SmallFiles
+from agent.backup.small import SmallFiles, StoreAll
 from agent.clock import Clock
 from agent.encode.chunker import Chunker
 from agent.model.tree import Entry
@@ -28,6 +28,8 @@ CHECKPOINT_SECONDS = 60.0  # what a crash costs: so long files are read again
 
 BatchResult = list[tuple[int, list[Change]]]
 Answer = TypeVar("Answer")
+_Job = Batch | None
+_STORE_GROUPS = None  # a job: the groups of small files that are full
 
 
 class Counts(NamedTuple):
@@ -60,6 +62,7 @@ class Pipeline:
         self._on_progress = on_progress
         self._wait = wait
         self._readers: list[_BatchReader] = []
+        self._reader_between = self._new_reader(self.sink.gather)
         self._lock = threading.Lock()
         self._journal_thread = trio.CapacityLimiter(1)
         self._reader_threads = trio.CapacityLimiter(READERS)
@@ -69,7 +72,7 @@ class Pipeline:
     async def run(self, batches: Iterable[Batch]) -> None:
         """Take every batch from the scan to the journal; the last checkpoint is the caller's."""
         steps = iter(batches)
-        send, receive = trio.open_memory_channel[Batch](QUEUED_BATCHES)
+        send, receive = trio.open_memory_channel[_Job](QUEUED_BATCHES)
         async with trio.open_nursery() as nursery:
             for _ in range(READERS):
                 nursery.start_soon(self._work, receive)
@@ -100,13 +103,15 @@ class Pipeline:
 
     # -- in trio --------------------------------------------------------------------------------
 
-    async def _feed(self, steps: Iterator[Batch], send: trio.MemorySendChannel[Batch]) -> None:
+    async def _feed(self, steps: Iterator[Batch], send: trio.MemorySendChannel[_Job]) -> None:
         while (batch := await self._in_journal(_next_batch, steps)) is not None:
             self._count(batch.looked_at, 0, 0)
             if batch.files:
                 await self._in_journal(self._mark_open)
                 if batch.is_small:
                     await self._read_between(batch)
+                    if self.sink.has_groups:
+                        await send.send(_STORE_GROUPS)
                 else:
                     await send.send(batch)
             await self.checkpoint_if_due()
@@ -115,20 +120,25 @@ class Pipeline:
         """Read a batch of small files between two steps of the scan.
 
         Both are system calls of a microsecond, between which threads would fight for the
-        interpreter: one after the other they take less time than side by side.
+        interpreter: one after the other they take less time than side by side.  What they hold is
+        squeezed meanwhile by the threads for larger files.
         """
         async with self._at_work:
             await self._in_journal(self._read_and_apply, batch)
         self._count(0, batch.files, batch.bytes)
 
-    async def _work(self, receive: trio.MemoryReceiveChannel[Batch]) -> None:
+    async def _work(self, receive: trio.MemoryReceiveChannel[_Job]) -> None:
         async for batch in receive:
             async with self._at_work:
-                result = await trio.to_thread.run_sync(
-                    self._read, batch, limiter=self._reader_threads
-                )
+                if batch is _STORE_GROUPS:
+                    await self._in_reader(self.sink.store_groups)
+                    continue
+                result = await self._in_reader(self._read, batch)
                 await self._in_journal(self._apply, result)
             self._count(0, batch.files, batch.bytes)
+
+    async def _in_reader(self, call: Callable[..., Answer], *args: object) -> Answer:
+        return await trio.to_thread.run_sync(call, *args, limiter=self._reader_threads)
 
     async def _in_journal(self, call: Callable[..., Answer], *args: object) -> Answer:
         return await trio.to_thread.run_sync(call, *args, limiter=self._journal_thread)
@@ -161,21 +171,21 @@ class Pipeline:
                 self._pages.apply(directory, changes)
 
     def _read_and_apply(self, batch: Batch) -> None:
-        self._apply(self._read(batch))
+        self._apply(self._reader_between.read(batch))
 
     def _read(self, batch: Batch) -> BatchResult:
         with self._lock:
-            reader = self._readers.pop() if self._readers else self._new_reader()
+            reader = self._readers.pop() if self._readers else self._new_reader(self.sink.chunks)
         result = reader.read(batch)
         with self._lock:
             self._readers.append(reader)
         return result
 
-    def _new_reader(self) -> "_BatchReader":
+    def _new_reader(self, store_all: StoreAll) -> "_BatchReader":
         chunker = Chunker(self._writer.ids.cut_seed)
         breathe = trio.from_thread.check_cancelled
         files = FileReader(chunker, self.sink, self._clock, breathe, self._wait)
-        return _BatchReader(files, SmallFiles(self.sink, self._clock))
+        return _BatchReader(files, SmallFiles(store_all, self._clock))
 
 
 class _BatchReader:

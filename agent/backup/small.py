@@ -8,8 +8,8 @@ is another's or gone.
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 from agent.backup.listing import Found, small_file_entry, xattrs
 from agent.clock import Clock
@@ -29,12 +29,8 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BLOCK = 512  # the unit of st_blocks
 
 
-class SmallSink(Protocol):
-    """Takes small files' contents, many at once."""
-
-    def chunks(self, pieces: Sequence[bytes]) -> list[bytes]:
-        """Store chunks unless they are known; return their ids."""
-        ...
+StoreAll = Callable[[Sequence[bytes]], list[bytes]]
+"""Stores chunks unless they are known, and returns their ids."""
 
 
 class _Read(NamedTuple):
@@ -49,9 +45,9 @@ class _Read(NamedTuple):
 class SmallFiles:
     """Reads the small files of one directory at a time; not for concurrent use."""
 
-    def __init__(self, sink: SmallSink, clock: Clock) -> None:
-        """Take where contents go."""
-        self._sink = sink
+    def __init__(self, store: StoreAll, clock: Clock) -> None:
+        """Take what stores contents, many at once."""
+        self._store = store
         self._clock = clock
         self._flags = _OPEN | os.O_NOATIME
 
@@ -110,7 +106,7 @@ class SmallFiles:
         return _Read(name, before, kept, data) if is_whole and not may_begin(data) else None
 
     def _entries(self, group: list[_Read], device: int) -> Iterator[Entry]:
-        ids = iter(self._sink.chunks([one.data for one in group if one.data]))
+        ids = iter(self._store([one.data for one in group if one.data]))
         for name, st, kept, data in group:
             content = EXTENT.pack(next(ids), len(data)) if data else b""
             yield small_file_entry(name, st, device, kept, content, object_name(data))

@@ -14,6 +14,7 @@ content.
 
 import mmap
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent.crypto.box import IndexKey
@@ -34,6 +35,8 @@ FRAME_ROW = struct.Struct("<IIIB3x")  # offset, stored, plain, codec
 CHUNK_ROW = struct.Struct("<32sIII")  # id, frame, offset in its plaintext, length
 _COUNTS = struct.Struct("<II")
 _Buffer = bytes | bytearray | memoryview
+Placed = tuple[bytes, int, int]
+"""A chunk in a frame: id, offset in the frame's plaintext, length."""
 _FRAME_CONTEXT = struct.Struct("<32sIBI")  # header digest, frame number, codec, plain length
 PREAMBLE_BYTES = HEADER.size + SEALED_KEY_BYTES  # what a reader must send to have a key unsealed
 
@@ -104,7 +107,7 @@ class PackBuilder:
         self._frames: list[FrameRow] = []
         self._chunks: list[ChunkRow] = []
         self._group = bytearray()
-        self._grouped: list[tuple[bytes, int, int]] = []  # id, offset in the group, length
+        self._grouped: list[Placed] = []
         self.stored_bytes = 0
         self._append(clear + sealed_key)
 
@@ -127,16 +130,25 @@ class PackBuilder:
         if len(data) > MAX_PLAIN_BYTES:
             raise ValueError(f"a chunk of {len(data)} bytes is more than a frame may hold")
         if len(data) >= ALONE_BYTES:
-            self.add_squeezed(id_, *squeeze(data), len(data))
+            self.add_frame(*squeeze(data), len(data), [(id_, 0, len(data))])
             return
         self._grouped.append((id_, len(self._group), len(data)))
         self._group += data
         if len(self._group) >= GROUP_BYTES:
             self._close_group()
 
-    def add_squeezed(self, id_: bytes, codec: int, squeezed: _Buffer, plain_bytes: int) -> None:
-        """Add a chunk, in a frame of its own, that the caller has squeezed: several threads may."""
-        self._add_frame(codec, squeezed, plain_bytes, [(id_, 0, plain_bytes)])
+    def add_frame(
+        self, codec: int, squeezed: _Buffer, plain_bytes: int, chunks: Sequence[Placed]
+    ) -> None:
+        """Add a frame that the caller has squeezed, as several threads may, and what lies in it."""
+        number = len(self._frames)
+        context = _FRAME_CONTEXT.pack(self._digest, number, codec, plain_bytes)
+        sealed = self._grown(len(squeezed) + TAG_BYTES)
+        self._cipher.seal_into(number, squeezed, context, sealed)
+        self._hasher.update(sealed)
+        at = self.stored_bytes - len(sealed)
+        self._frames.append(FrameRow(at, len(sealed), plain_bytes, codec))
+        self._chunks += [ChunkRow(id_, number, offset, length) for id_, offset, length in chunks]
 
     def finish(self) -> tuple[Contents, list[memoryview]]:
         """Return what the pack holds and its bytes in pieces, ready to be put."""
@@ -153,20 +165,8 @@ class PackBuilder:
     def _close_group(self) -> None:
         if self._grouped:
             plain, grouped = self._group, self._grouped
-            self._add_frame(*squeeze(plain), len(plain), grouped)
+            self.add_frame(*squeeze(plain), len(plain), grouped)
             self._group, self._grouped = bytearray(), []
-
-    def _add_frame(
-        self, codec: int, squeezed: _Buffer, plain_bytes: int, chunks: list[tuple[bytes, int, int]]
-    ) -> None:
-        number = len(self._frames)
-        context = _FRAME_CONTEXT.pack(self._digest, number, codec, plain_bytes)
-        sealed = self._grown(len(squeezed) + TAG_BYTES)
-        self._cipher.seal_into(number, squeezed, context, sealed)
-        self._hasher.update(sealed)
-        at = self.stored_bytes - len(sealed)
-        self._frames.append(FrameRow(at, len(sealed), plain_bytes, codec))
-        self._chunks += [ChunkRow(id_, number, offset, length) for id_, offset, length in chunks]
 
     def _append(self, part: bytes) -> None:
         self._grown(len(part))[:] = part

@@ -55,7 +55,7 @@ class Reading:
         self.clock = FakeClock()
         self.clock.set_wall(root.stat().st_ctime_ns + 60_000_000_000)
         self.sink = MemorySink()
-        self.small = SmallFiles(self.sink, self.clock)
+        self.small = SmallFiles(self.sink.chunks, self.clock)
 
     def read(self, found: list[Found] | None = None) -> dict[bytes, Entry]:
         """Return what is read together."""
