@@ -30,6 +30,27 @@ class SourceState(msgspec.Struct, frozen=True, omit_defaults=True):
     missing: bool = False  # the source could not be opened; its last known state is carried on
 
 
+class Changes(msgspec.Struct, frozen=True, array_like=True):
+    """What happened to files since the snapshot before: counts, and bytes of each."""
+
+    added: int = 0
+    changed: int = 0  # in place: the same name, other content
+    removed: int = 0
+    moved: int = 0  # gone under one name, come under another: neither added nor removed
+    added_bytes: int = 0
+    changed_bytes: int = 0  # of the new versions
+    removed_bytes: int = 0
+
+
+class Sign(msgspec.Struct, frozen=True, array_like=True):
+    """Something that an attack would do: how many, of how many.  Never a name."""
+
+    kind: str  # a word of agent/backup/signs.py; a reader shows what it does not know
+    count: int
+    of: int = 0  # 0: of nothing in particular
+    since: int = 0  # this host's first snapshot with some of what was counted; 0: this one
+
+
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """The sealed body of a snapshot object."""
 
@@ -45,6 +66,8 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     added_bytes: int = 0  # stored bytes of the packs that this snapshot added
     trigger: Trigger = Trigger.CHANGE
     incomplete: tuple[SourceState, ...] = ()  # empty: the snapshot is complete
+    changes: Changes | None = None  # None: not counted, as by earlier versions
+    signs: tuple[Sign, ...] = ()
     features: tuple[str, ...] = ()  # what a reader must understand; unknown ones are refused
 
 
