@@ -17,6 +17,7 @@ from agent.model.decoding import UNDECODABLE
 
 MiB = 1024 * 1024
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 AtLeastOne = Annotated[float, msgspec.Meta(ge=1)]  # or full scans would follow each other
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 
@@ -72,6 +73,19 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     cache_bytes: int = 128 * MiB  # of decoded content; a worker takes about 100 MB beside it
 
 
+class RetentionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which snapshots of a vault are kept (docs/retention.md).  No rule: all of them."""
+
+    hourly: Count = 0
+    daily: Count = 0
+    weekly: Count = 0
+    monthly: Count = 0
+    yearly: Count = 0
+    everything_newer_than: str = ""  # 48h, 30d
+    minimum_age: str = ""  # by law, 15y or 30y: nothing younger is ever removed
+    time_zone: str = ""  # of hours and days: Europe/Berlin; by default this machine's
+
+
 class MaintenanceVaultConfig(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 ):
@@ -79,6 +93,7 @@ class MaintenanceVaultConfig(
 
     name: str
     keys: str  # what verifies and finds
+    retention: RetentionConfig = RetentionConfig()
 
 
 class PruneConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

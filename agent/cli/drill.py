@@ -44,9 +44,10 @@ def drill(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Rehearse a recovery: restore, compare, measure.
 
-    Of VAULTS, by default of all, to a scratch place.  The newest snapshot of every host comes back: a random sample, then everything if there is
-    room.  Each file is hashed again, images are parsed and counted by a scratch Orthanc,
-    databases are opened.  Nothing of it stays but the report.
+    Of VAULTS, by default of all, to a scratch place.  The newest snapshot of every host
+    comes back: a random sample, then everything if there is room.  Each file is hashed
+    again, images are parsed and counted by a scratch Orthanc, databases are opened.
+    Nothing of it stays but the report.
     """
     with maintenance(config_dir / "maintenance.toml") as work:
         if checked is not None:

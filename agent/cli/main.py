@@ -30,6 +30,8 @@ _COMMANDS = {
     "sessions": ("agent.cli.unlock", "sessions"),
     "restore": ("agent.cli.restore", "restore"),
     "recover": ("agent.cli.restore", "recover"),
+    "retention": ("agent.cli.retention", "retention"),
+    "hold": ("agent.cli.hold", "hold"),
     "prune": ("agent.cli.prune", "prune"),
     "drill": ("agent.cli.drill", "drill"),
     "verify": ("agent.cli.verify", "verify"),

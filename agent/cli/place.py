@@ -1,6 +1,7 @@
 """Where this installation is: the configuration directory, and the sockets it names."""
 
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from agent.control.messages import Message, Progress
 from agent.errors import ConfigInvalid, ProtocolError, ServiceNotRunning
 
 DEFAULT = Path("/etc/vitrine")
+_NO_LOGIN = 2**32 - 1  # of a service, or a container without logins: proc(5)
 _VARIABLE = "VITRINE_CONFIG_DIR"
 
 
@@ -36,6 +38,19 @@ def config_dir_option(command: _Command) -> _Command:
 def client(config_dir: Path) -> ClientConfig:
     """Return what client.toml says; raise ConfigInvalid where there is none."""
     return load(config_dir / "client.toml", ClientConfig)
+
+
+def caller() -> str:
+    """Return who gave a command that needs root: the login's name, through sudo as well."""
+    try:
+        login = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        login = _NO_LOGIN
+    uid = int(os.environ.get("SUDO_UID", os.getuid())) if login == _NO_LOGIN else login
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def ask_gate(

@@ -26,8 +26,8 @@ from agent.maintenance.state import ACTOR
 def prune(vaults: tuple[str, ...], dry_run: bool, as_json: bool, config_dir: Path) -> None:
     """Delete what no snapshot needs any more.
 
-    Of VAULTS, by default of all.  A pack is noted first, condemned two weeks later, and deleted a week after that, if
-    no snapshot has come to need it meanwhile: run it once a day.
+    Of VAULTS, by default of all.  A pack is noted first, condemned two weeks later, and
+    deleted a week after that, if no snapshot has come to need it: run it once a day.
     """
     with maintenance(config_dir / "maintenance.toml") as work:
         names = vaults or tuple(sorted(work.vaults))

@@ -31,14 +31,30 @@ def elapsed_ns(path: Path, clock: Clock) -> int:
 
     Negative where the wall clock went back.
     """
+    wall, boot = wall_elapsed_ns(path, clock), boot_elapsed_ns(path, clock)
+    return wall if boot is None else min(wall, boot)
+
+
+def wall_elapsed_ns(path: Path, clock: Clock) -> int:
+    """Return the time since the last note by the wall clock; 0 where there is none."""
+    noted = _noted(path)
+    return 0 if noted is None else clock.now_ns() - noted.wall_ns
+
+
+def boot_elapsed_ns(path: Path, clock: Clock) -> int | None:
+    """Return the same by CLOCK_BOOTTIME; None after a boot, or where there is no note."""
+    noted = _noted(path)
+    if noted is None or noted.boot != _boot():
+        return None
+    return int((clock.monotonic() - noted.boottime_s) * _S)
+
+
+def _noted(path: Path) -> _Noted | None:
+    """Return the note, or None where there is none that can be read: then no time has passed."""
     try:
-        noted = msgspec.json.decode(path.read_bytes(), type=_Noted)
+        return msgspec.json.decode(path.read_bytes(), type=_Noted)
     except (OSError, *UNDECODABLE):
-        return 0  # nothing noted, or no longer readable: then no time is known to have passed
-    wall = clock.now_ns() - noted.wall_ns
-    if noted.boot != _boot():
-        return wall
-    return min(wall, int((clock.monotonic() - noted.boottime_s) * _S))
+        return None
 
 
 def note_clocks(path: Path, clock: Clock) -> None:

@@ -17,8 +17,9 @@ _SNAPSHOT = re.compile(r"snapshots/[0-9a-f]{32}/([0-9a-f]{32})/([0-9a-f]{16})")
 _REMOVAL = re.compile(r"vaults/[0-9a-f]{32}/removals/([0-9a-f]{16})")
 _PACK_RECORD = re.compile(r"vaults/[0-9a-f]{32}/condemned/([0-9a-f]{16})")
 _PACK_PARITY = re.compile(r"parity/([0-9a-f]{2})/(\1[0-9a-f]{62})")
-_RECORD = re.compile(r"vaults/[0-9a-f]{32}/(?!slots|writers)[a-z]+/[0-9a-f]{16}")
+_RECORD = re.compile(r"vaults/[0-9a-f]{32}/(?!slots|writers)[a-z]+/[0-9a-f]{16}(?:[0-9a-f]{16})?")
 _WRITER = re.compile(r"vaults/[0-9a-f]{32}/writers/[0-9a-f]{32}")
+_HOLD = re.compile(r"vaults/[0-9a-f]{32}/(?:holds|releases)/([0-9a-f]{32})")
 _OF_VAULT = re.compile(r"vaults/([0-9a-f]{32})/slots/[0-9a-f]{32}")
 
 
@@ -60,8 +61,13 @@ def parity_target(name: str) -> str | None:
     return target if parity_of(target) == name else None
 
 
+def quarantined(id_: PackId) -> str:
+    """Return the name under which a damaged pack is put aside."""
+    return QUARANTINE + pack(id_).removeprefix(PACKS)
+
+
 def is_record(name: str) -> bool:
-    """Tell whether this is the name of a numbered record of a vault: removals and their like."""
+    """Tell whether this is the name of a record of a vault: removals, holds and their like."""
     return _RECORD.fullmatch(name) is not None
 
 
@@ -137,6 +143,32 @@ def removal_number(name: str) -> int | None:
     """Return the number in a removal record's name, or None for what is no such name."""
     match = _REMOVAL.fullmatch(name)
     return int(match.group(1), 16) if match else None
+
+
+def holds(vault: VaultId) -> str:
+    """Return the prefix of a vault's holds."""
+    return f"{VAULTS}{vault.hex()}/holds/"
+
+
+def hold(vault: VaultId, name: bytes) -> str:
+    """Return the name of one hold."""
+    return holds(vault) + name.hex()
+
+
+def releases(vault: VaultId) -> str:
+    """Return the prefix of the releases of a vault's holds."""
+    return f"{VAULTS}{vault.hex()}/releases/"
+
+
+def release(vault: VaultId, name: bytes) -> str:
+    """Return the name of the release of one hold."""
+    return releases(vault) + name.hex()
+
+
+def hold_name(name: str) -> bytes | None:
+    """Return the name in a hold's or release's name, or None for what is no such name."""
+    match = _HOLD.fullmatch(name)
+    return bytes.fromhex(match.group(1)) if match else None
 
 
 def pack_records(vault: VaultId) -> str:

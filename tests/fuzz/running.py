@@ -59,7 +59,8 @@ def fuzz(name: str, *, seconds: int, seed: int, corpus: Path | None = None) -> R
             (seeds / str(number)).write_bytes(data)
         ended = subprocess.run(
             [
-                *_SMALL_PARENT, sys.executable, "-m", "tests.fuzz.child", name, str(grown), str(seeds),
+                *_SMALL_PARENT, sys.executable, "-m", "tests.fuzz.child",
+                name, str(grown), str(seeds),
                 f"-max_total_time={seconds}", f"-seed={seed}", f"-artifact_prefix={place}/",
                 f"-max_len={target(name).max_bytes}", f"-rss_limit_mb={MEMORY_MIB}",
                 f"-timeout={UNIT_SECONDS}", "-print_final_stats=1",

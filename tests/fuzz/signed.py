@@ -11,9 +11,9 @@ import msgspec
 
 from agent.crypto.signing import SigningKey
 from agent.errors import ChainBroken, NotARepository, RepositoryTooNew, WrongKey
-from agent.model.ids import PackId
+from agent.model.ids import PackId, SnapshotId
 from agent.model.snapshot import Snapshot, SnapshotInfo
-from agent.repository import chain, condemned, layout, removals, signedbox
+from agent.repository import chain, condemned, holds, layout, removals, signedbox
 from agent.repository.vaults import (
     check_enrolment,
     open_repository,
@@ -105,6 +105,35 @@ def _pack_record_object(data: bytes) -> None:
     condemned.decode_record(data, INDEX_KEY, key, SECRETS.vault, 1)
 
 
+_NAME = b"\2" * holds.NAME_BYTES
+
+
+def _hold(data: bytes) -> None:
+    """Check that a hold, and a release, has one meaning."""
+    authority = SigningKey(SECRETS.authority)
+    place = SECRETS.vault + _NAME
+    sealed = signedbox.seal(holds.HOLD, place, data, INDEX_KEY, authority)
+    store = MemoryStore()
+    store.put(layout.hold(SECRETS.vault, _NAME), [sealed])
+    (hold,) = holds.read_holds(store, SECRETS.reader())
+    hold.holds(SnapshotId(bytes(32)), TIME_NS)
+    sealed = signedbox.seal(holds.RELEASE, place, data, INDEX_KEY, authority)
+    store.put(layout.release(SECRETS.vault, _NAME), [sealed])
+    assert not holds.read_holds(store, SECRETS.reader())
+
+
+def _hold_seeds() -> Iterator[bytes]:
+    yield msgspec.msgpack.encode(
+        holds.Hold(SECRETS.vault, _NAME, (bytes(32),), TIME_NS, "why", "who", TIME_NS)
+    )
+
+
+def _hold_object(data: bytes) -> None:
+    """Check that of what the storage may have only the authority's own bytes pass."""
+    key = SECRETS.reader().authority_key()
+    holds.decode_hold(data, INDEX_KEY, key, SECRETS.vault, _NAME)
+
+
 def _enrolment(data: bytes) -> None:
     """Read an enrolment as its storage may have it."""
     name, _ = vector("enrolment")
@@ -179,6 +208,20 @@ TARGETS = (
         _pack_record_object,
         errors=DAMAGED,
         seeds=lambda: [vector("snapshot")[1].replace(chain.FORM.magic, condemned.FORM.magic)],
+    ),
+    Target(
+        "hold",
+        ("agent.repository.holds:read_holds", "agent.repository.holds:decode_release"),
+        _hold,
+        errors=DAMAGED,
+        seeds=_hold_seeds,
+    ),
+    Target(
+        "hold_object",
+        ("agent.repository.holds:decode_hold",),
+        _hold_object,
+        errors=DAMAGED,
+        seeds=lambda: [vector("snapshot")[1].replace(chain.FORM.magic, holds.HOLD.magic)],
     ),
     Target(
         "enrolment",
