@@ -9,7 +9,7 @@ from agent.errors import RepositoryError, StoreUnavailable
 
 MAX_FINDINGS = 1000  # more are counted: a repository that is gone must not fill memory
 
-FROM_A_COPY = "bring the object back from a copy of the repository"
+FROM_A_COPY = "`vitrine repair` heals it from its parity, or brings it back from a copy (--from)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class Report:
     slots: int
     writers: int
     removals: int
+    parity: int
+    quarantined: int  # packs that `vitrine repair` put aside
     read_bytes: int
     unindexed_packs: int  # of the vaults whose keys were there: the next snapshot takes them up
     findings: tuple[Finding, ...]
@@ -91,6 +93,8 @@ class Findings:
             slots=counts["slots"],
             writers=counts["writers"],
             removals=counts["removals"],
+            parity=counts["parity"],
+            quarantined=counts["quarantined"],
             read_bytes=counts["read_bytes"],
             unindexed_packs=counts["unindexed_packs"],
             findings=tuple(sorted(self._found, key=lambda finding: finding.name)),

@@ -6,8 +6,10 @@ from contextlib import suppress
 from agent.crypto.naming import object_name
 from agent.errors import ObjectDamaged, ObjectMissing, RepositoryError, StoreUnavailable
 from agent.repository import layout
+from agent.repository.fetch import get_bounded
 from agent.repository.parity import (
     HEAD,
+    MAX_OBJECT_BYTES,
     PARITY_PIECES,
     Description,
     first_description,
@@ -20,8 +22,8 @@ from agent.store.base import Store
 _UNREADABLE = (ObjectDamaged, ObjectMissing, StoreUnavailable)  # a bad sector is as good as wrong
 
 
-def check_parity(store: Store, name: str, size: int, *, read_data: bool) -> None:
-    """Raise ObjectDamaged unless a parity object of `size` bytes is whole.
+def check_parity(store: Store, name: str, size: int, *, read_data: bool) -> Description:
+    """Return what a parity object of `size` bytes says; raise ObjectDamaged unless it is whole.
 
     Both descriptions are read, with `read_data` every parity piece too.  Whether it fits the
     object it is for only who reads that object can tell.
@@ -36,6 +38,17 @@ def check_parity(store: Store, name: str, size: int, *, read_data: bool) -> None
     for number in range(PARITY_PIECES * geometry.groups if read_data else 0):
         if not first.is_parity(number, store.get_range(name, *geometry.parity(number))):
             raise ObjectDamaged(f"{name} is damaged: a piece of it does not match its hash")
+    return first
+
+
+def check_target(store: Store, name: str, said: Description) -> None:
+    """Raise ObjectDamaged where a small object is not what its parity was made of.
+
+    One that is gone may have been removed on purpose: whether it should be there others tell.
+    """
+    with suppress(ObjectMissing):
+        if object_name(get_bounded(store, name, MAX_OBJECT_BYTES)) != said.digest:
+            raise ObjectDamaged(f"{name} is damaged: it is not what its parity was made of")
 
 
 def healed(store: Store, name: str) -> bytearray | None:

@@ -14,6 +14,7 @@ from agent.errors import ObjectDamaged, RepositoryTooNew
 from agent.repository.pack import SUITE
 
 VERSION = 1
+_FAMILY = b"VITR"  # begins every magic of ours
 _HEAD = struct.Struct("<8sBBxxI")
 
 
@@ -39,6 +40,13 @@ def check_signature(form: Form, place: bytes, data: bytes, verify: VerifyKey, na
     body, signature = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
     if not verify.verifies(signature, form.purpose, place + body):
         raise ObjectDamaged(f"{name} is not signed by {form.signer}: damaged, moved or forged")
+
+
+def check_form(data: bytes, name: str) -> None:
+    """Raise ObjectDamaged unless this is whole, whatever its kind.  Who signed it none can tell."""
+    if data[:4] != _FAMILY:
+        raise ObjectDamaged(f"{name} is no record of ours")
+    _box(Form(data[:8], b"", "a record", ""), data, name)
 
 
 def open_box(form: Form, place: bytes, data: bytes, key: IndexKey, name: str) -> bytes:

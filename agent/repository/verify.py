@@ -1,10 +1,10 @@
 """Whether everything that should be there is, and is what its name says.
 
 Without keys: names, structures, sizes, keyslots, signatures by the writers' enrolled keys, gaps in
-chains; with `read_data` also every pack's and index's BLAKE3.  With a vault's keys also: who
-enrolled its writers, the chains' links, that every pack an index lists is there and holds what is
-listed, and that the snapshots' roots are.  Whether frames decode only an opening key could tell;
-the BLAKE3 tells that they are as they were sealed.
+chains; with `read_data` also every pack's, index's and parity piece's BLAKE3.  With a
+vault's keys also: who enrolled its writers, the chains' links, that every pack an index lists is
+there and holds what is listed, and that the snapshots' roots are.  Whether frames decode only an
+opening key could tell; the BLAKE3 tells that they are as they were sealed.
 
 Nothing is changed.  Memory: names of snapshots and ids of packs, no content.
 """
@@ -21,9 +21,10 @@ from agent.model.ids import HostId, PackId, VaultId
 from agent.repository import layout, vaults
 from agent.repository.condemned import newest_record
 from agent.repository.fetch import get_bounded
-from agent.repository.findings import Findings, Report
+from agent.repository.findings import FROM_A_COPY, Findings, Report
 from agent.repository.indexcache import MAX_INDEX_BYTES
 from agent.repository.packtable import check_bytes, check_structure
+from agent.repository.parityobjects import check_parity, check_target
 from agent.repository.removals import NO_REMOVALS, Removals, removals_of
 from agent.repository.verifychain import check_chains
 from agent.repository.verifyindex import check_indexes
@@ -31,6 +32,8 @@ from agent.store.base import Listed, Store
 
 READERS = 2  # hashing and reading side by side
 _QUEUED = 8
+_MADE_AGAIN = "no data are lost: `vitrine repair` makes it again from what it is for"
+_FINISHED = "run `vitrine repair`, which finishes it"
 
 Keys = Mapping[VaultId, ReaderKeys | WriterKeys]
 Progress = Callable[[int, int], None]
@@ -136,12 +139,27 @@ class _Verification:
             self._sequences.setdefault(vault, {}).setdefault(place[0], []).append(place[1])
         elif room == "vaults":
             return partial(self._of_vault, name)
+        else:
+            return self._other(listed)
+        return None
+
+    def _other(self, listed: Listed) -> Callable[[], None] | None:
+        """Return how to check parity; note what repairs have left, and what is none of ours."""
+        name = listed.name
+        if layout.parity_target(name) is not None:
+            self.findings.count("parity")
+            return partial(self._parity, listed)
+        if name.startswith(layout.QUARANTINE):
+            self.findings.count("quarantined")
+        elif name.startswith(layout.REPAIR):
+            self.findings.add(name, f"{name} was left by an interrupted repair", _FINISHED)
         elif name != layout.REPOSITORY:  # which has been opened
             self._unknown(name)
         return None
 
     def _guarded(self, listed: Listed, check: Callable[[], None]) -> None:
-        self.findings.guard(listed.name, check)
+        is_parity = listed.name.startswith(layout.PARITY)
+        self.findings.guard(listed.name, check, _MADE_AGAIN if is_parity else FROM_A_COPY)
 
     def _pack(self, pack: PackId, size: int) -> None:
         if self._read_data:
@@ -155,12 +173,23 @@ class _Verification:
         if object_name(data).hex() != name.rsplit("/", 1)[1]:
             raise ObjectDamaged(f"{name} is damaged: its bytes do not match its name")
 
+    def _parity(self, listed: Listed) -> None:
+        """Check a parity object, and with it a small object: keyless proof of those is rare."""
+        name, target = listed.name, layout.parity_target(listed.name) or ""
+        said = check_parity(self._store, name, listed.size, read_data=self._read_data)
+        if self._read_data:
+            self.findings.count("read_bytes", listed.size)
+            if layout.pack_id(target) is None:
+                self.findings.guard(target, partial(check_target, self._store, target, said))
+
     def _of_vault(self, name: str) -> None:
         if layout.slot_vault(name) is not None:
             self.findings.count("slots")
             vaults.read_slot(self._store, name)
         elif layout.removal_number(name) is not None:
             self.findings.count("removals")
+        elif layout.hold_name(name) is not None:
+            self.findings.count("holds")
         elif layout.pack_record_number(name) is not None:
             self.findings.count("pack_records")
         elif name.split("/")[2:3] == ["writers"]:

@@ -18,8 +18,10 @@ from agent.repository.verifychain import Roots
 from agent.store.base import Store
 
 _REMADE = "delete the object: the next snapshot indexes the packs that it listed again"
-_LOST_PACK = "bring the pack back from a copy of the repository; without one, what only it held is \
-lost, and a restore says which files those are"
+_LOST_PACK = (
+    "`vitrine repair` heals the pack from its parity, or brings it back from a copy (--from); "
+    "where neither can, what only it held is lost, and a restore says which files those are"
+)
 
 
 def check_indexes(
