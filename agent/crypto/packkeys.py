@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.hpke import (
 )
 
 from agent.errors import ObjectDamaged, StoreUnavailable, WrongKey
+from agent.fresh import unfilled
 
 PACK_KEY_BYTES = 32
 TAG_BYTES = 16
@@ -136,7 +137,7 @@ class FrameCipher:
         """Return the plaintext of frame `number`; raise ObjectDamaged if any bit differs."""
         if len(sealed) < TAG_BYTES:
             raise ObjectDamaged("a frame is cut short")
-        plain = bytearray(len(sealed) - TAG_BYTES)
+        plain = unfilled(len(sealed) - TAG_BYTES)
         try:
             self._aead.decrypt_into(number.to_bytes(12, "big"), sealed, context, plain)
         except InvalidTag:

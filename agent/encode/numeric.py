@@ -11,6 +11,7 @@ from typing import Final
 
 from agent.encode.blosc import Buffer, Compressor, Decompressor
 from agent.errors import ObjectDamaged
+from agent.fresh import unfilled
 
 KiB: Final = 1024
 ITEM_BYTES: Final = (1, 2, 3, 4)
@@ -72,7 +73,7 @@ def squeeze_numbers(plain: Buffer, item_bytes: int, most: int) -> bytes | None:
 
 def open_numbers(squeezed: Buffer, plain_bytes: int) -> bytearray:
     """Return the plaintext, `plain_bytes` long; raise ObjectDamaged where it is no such chunk."""
-    plain = bytearray(plain_bytes)
+    plain = unfilled(plain_bytes)
     _open(squeezed, plain_bytes, plain)
     return plain
 
