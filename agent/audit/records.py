@@ -52,6 +52,7 @@ class Event(enum.StrEnum):
     SNAPSHOT_FAILED = "snapshot-failed"
     SOURCE_STATE = "source-state"
     VERIFICATION = "verification"
+    MAINTENANCE_FAILED = "maintenance-failed"
     SNAPSHOTS_REMOVED = "snapshots-removed"
     RETENTION_FROZEN = "retention-frozen"
     RETENTION_THAWED = "retention-thawed"
@@ -83,6 +84,10 @@ OPERATIONAL: Final = frozenset(
         Event.SNAPSHOT_FAILED,
         Event.SOURCE_STATE,
         Event.VERIFICATION,
+        Event.MAINTENANCE_FAILED,
+        Event.SNAPSHOTS_REMOVED,
+        Event.RETENTION_FROZEN,
+        Event.RETENTION_THAWED,
         Event.PACKS_PRUNED,
         Event.DRILL_STARTED,
         Event.DRILL_ENDED,

@@ -30,6 +30,7 @@ _COMMANDS = {
     "sessions": ("agent.cli.unlock", "sessions"),
     "restore": ("agent.cli.restore", "restore"),
     "recover": ("agent.cli.restore", "recover"),
+    "maintain": ("agent.cli.maintain", "maintain"),
     "retention": ("agent.cli.retention", "retention"),
     "hold": ("agent.cli.hold", "hold"),
     "prune": ("agent.cli.prune", "prune"),

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
 BIN = "/usr/lib/vitrine/venv/bin/vitrine"
 NAMES = sorted(path.name for path in UNITS.glob("vitrine-*"))
+JOBS = {"vitrine-maintenance": "maintain", "vitrine-drill": "drill"}
 SERVICES = ["vitrine-agent", "vitrine-gate", "vitrine-launcher"]
 HARD = ["vitrine-agent", "vitrine-gate"]
 
@@ -73,7 +74,7 @@ def installed(tmp_path: Path) -> Path:
     program.chmod(0o755)
     for name in NAMES:
         text = (UNITS / name).read_text()
-        assert name.endswith(".socket") or BIN in text
+        assert not name.endswith(".service") or BIN in text
         (tmp_path / name).write_text(text.replace(BIN, str(program)))
     return tmp_path
 
@@ -125,6 +126,18 @@ def test_services_run_commands_that_exist(service: str) -> None:
     assert command in _COMMANDS
     assert unit["ExecStart"] == [f"{BIN} {command} --config {config}"]
     assert unit["ConditionPathExists"] == [config]
+
+
+@pytest.mark.parametrize(("job", "command"), JOBS.items())
+def test_jobs_run_by_a_timer_as_one_that_is_neither_agent_nor_gate(job: str, command: str) -> None:
+    """A failure is the unit's: monitoring sees it; a missed night is made up for."""
+    unit, timer = settings(f"{job}.service"), settings(f"{job}.timer")
+    assert command in _COMMANDS
+    assert unit["ExecStart"] == [f"{BIN} {command}"]
+    assert (unit["Type"], unit["User"]) == (["oneshot"], ["vitrine-maintenance"])
+    assert unit["LoadCredential"] == ["keys:/etc/vitrine/maintenance.keys"]
+    assert unit["PrivateNetwork"] == unit["NoNewPrivileges"] == ["yes"]
+    assert (timer["Persistent"], timer["WantedBy"]) == (["yes"], ["timers.target"])
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -194,7 +207,7 @@ def test_exposure_does_not_grow(service: str, at_most: float) -> None:
 @pytest.mark.root
 @pytest.mark.service("systemd-sysusers", "systemd-tmpfiles")
 def test_users_and_directories_are_made(tmp_path: Path) -> None:
-    """From nothing: three users that cannot log in, and only root sees the keys' directories."""
+    """From nothing: four users that cannot log in, and only root sees the keys' directories."""
     (tmp_path / "etc").mkdir()
     make = {"systemd-sysusers": "sysusers.d", "systemd-tmpfiles": "tmpfiles.d"}
     for program, directory in make.items():
@@ -208,8 +221,8 @@ def test_users_and_directories_are_made(tmp_path: Path) -> None:
     groups = [line.split(":") for line in (tmp_path / "etc/group").read_text().splitlines()]
     readers = next(group for group in groups if group[0] == "vitrine-repository")
     assert {user[6] for user in users.values()} == {"/usr/sbin/nologin"}
-    assert users.keys() == {"vitrine", "vitrine-gate", "vitrine-fs"}
-    assert set(readers[3].split(",")) == {"vitrine", "vitrine-gate"}
+    assert users.keys() == {"vitrine", "vitrine-gate", "vitrine-maintenance", "vitrine-fs"}
+    assert set(readers[3].split(",")) == {"vitrine", "vitrine-gate", "vitrine-maintenance"}
     assert users["vitrine-fs"][3] == readers[2]  # its only group
 
     def place(path: str) -> tuple[str, int]:
@@ -221,5 +234,7 @@ def test_users_and_directories_are_made(tmp_path: Path) -> None:
     assert place("etc/vitrine") == ("root", 0o755)
     assert place("etc/vitrine/agent.keys") == ("root", 0o700)
     assert place("etc/vitrine/gate.keys") == ("root", 0o700)
+    assert place("etc/vitrine/maintenance.keys") == ("root", 0o700)
+    assert place("var/lib/vitrine/maintenance") == ("vitrine-maintenance", 0o700)
     assert place("var/lib/vitrine/agent") == ("vitrine", 0o700)
     assert place("var/lib/vitrine/gate") == ("vitrine-gate", 0o700)
