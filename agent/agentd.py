@@ -15,7 +15,8 @@ from agent.audit.records import Event, Outcome
 from agent.backup.patterns import Patterns, own_paths
 from agent.backup.pipeline import Counts
 from agent.backup.protect import Timing, VaultProtection
-from agent.backup.run import Request, VaultBackup
+from agent.backup.request import Request
+from agent.backup.run import VaultBackup
 from agent.backup.service import AgentService, snapshot_taken
 from agent.backup.sources import Source
 from agent.backup.state import ACTOR, AgentState

@@ -15,8 +15,6 @@ from agent.backup.leaf import Change, Totals, counts, end_below, is_cut, merged,
 from agent.model.tree import Entry, TreePage, decode_page, encode_page
 from agent.repository.trees import cut_entries
 
-__all__ = ["Change", "Page", "Pages", "child"]
-
 _COLUMNS = (
     "SELECT row, first, crc, body, (SELECT min(later.first) FROM pages AS later"
     " WHERE later.dir = pages.dir AND later.first > pages.first) FROM pages "

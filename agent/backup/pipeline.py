@@ -13,8 +13,9 @@ import trio
 
 from agent.backup.batch import Batch, Work
 from agent.backup.journal import Journal
+from agent.backup.leaf import Change
 from agent.backup.packs import PackSink
-from agent.backup.pages import Change, Pages
+from agent.backup.pages import Pages
 from agent.backup.read import FileReader, pause
 from agent.backup.small import SmallFiles, StoreAll
 from agent.clock import Clock

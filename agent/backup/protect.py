@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 import trio
 
 from agent.backup.pipeline import Counts
-from agent.backup.run import Outcome, Request, VaultBackup
+from agent.backup.request import Outcome, Request
+from agent.backup.run import VaultBackup
 from agent.backup.settle import Settle
 from agent.backup.sources import Source
 from agent.backup.waiting import DirtyNames

@@ -11,20 +11,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import trio
 
+from agent.backup.batch import Batch
 from agent.backup.journal import Journal
 from agent.backup.pages import Pages
 from agent.backup.pipeline import Counts, Pipeline
-from agent.backup.scan import Batch, DirtyNames, Scan
-from agent.backup.sources import ReadySource, Source, make_ready, synchronise
+from agent.backup.previous import Previous, heed_prune, is_behind, note, noted
+from agent.backup.request import Outcome, Request
+from agent.backup.scan import Scan
+from agent.backup.sources import (
+    ReadySource,
+    Source,
+    incomplete,
+    make_ready,
+    outcomes,
+    synchronise,
+)
 from agent.backup.trees import Trees
 from agent.clock import Clock
-from agent.crypto.naming import object_name
 from agent.crypto.secrets import WriterKeys
 from agent.errors import JournalError, SourceUnavailable, VitrineError
-from agent.model.snapshot import Snapshot, SnapshotInfo, SourceState, Trigger
+from agent.model.snapshot import Snapshot, SnapshotInfo
 from agent.repository import layout
 from agent.repository.chain import decode_snapshot
 from agent.repository.condemned import LEASE_S
@@ -38,39 +46,6 @@ Record = Callable[[SnapshotInfo], None]
 """Writes the audit record of a snapshot; blocks."""
 
 
-class Request(NamedTuple):
-    """What a run is to look at, and why."""
-
-    trigger: Trigger = Trigger.REQUEST
-    full: bool = True
-    # source path → what may have changed, None for all of it; sources not named have not changed
-    dirty: Mapping[bytes, DirtyNames | None] = {}
-    force: bool = False  # a snapshot even if nothing changed
-
-
-class SourceOutcome(NamedTuple):
-    """How a source stands after a run."""
-
-    files: int
-    bytes: int
-    missing: bool
-    changed_while_read: int
-    unreadable: int
-    problem: str
-
-
-class Outcome(NamedTuple):
-    """What a run came to; `taken` is None where nothing had changed."""
-
-    taken: SnapshotInfo | None
-    last: Tip
-    last_taken_ns: int  # 0: no snapshot yet
-    counts: Counts
-    added_bytes: int
-    seconds: float
-    sources: Mapping[bytes, SourceOutcome]
-
-
 class _Prepared(NamedTuple):
     journal: Journal
     pages: Pages
@@ -80,14 +55,6 @@ class _Prepared(NamedTuple):
     missing: dict[bytes, str]
     started_ns: int
     began: float  # monotonic, before index and record were read
-
-
-class _Previous(NamedTuple):
-    """The last snapshot, as the journal notes it."""
-
-    tip: Tip
-    root: bytes
-    taken_ns: int
 
 
 class VaultBackup:
@@ -193,10 +160,10 @@ class VaultBackup:
         journal = self._journal
         if self._tip is None:
             self._tip = writer.tip()
-            if _is_behind(self._tip, journal):
+            if is_behind(self._tip, journal):
                 journal.rebuild("speaks of a later state of the repository")
             if not journal.fact("clean"):
-                _heed_prune(journal, writer)
+                heed_prune(journal, writer)
                 adopted = writer.adopt_orphans()
                 if adopted:
                     log.info("%d packs of an interrupted run were adopted", adopted)
@@ -243,71 +210,46 @@ class VaultBackup:
             bytes=top.bytes,
             added_bytes=writer.added_bytes,
             trigger=request.trigger,
-            incomplete=self._incomplete(prepared),
+            incomplete=incomplete(prepared.journal, self._sources, prepared.missing),
         )
         if self._clock.monotonic() - prepared.began > LEASE_S:
             writer.renew()
         info = writer.commit(snapshot)
         self._tip = Tip(snapshot.sequence, info.id)
         self._record(info)  # before the note, which is what says that this was done
-        self._note(journal, _Previous(self._tip, snapshot.root, snapshot.taken_ns))
+        self._note(journal, Previous(self._tip, snapshot.root, snapshot.taken_ns))
         return info
 
-    def _note(self, journal: Journal, last: "_Previous") -> None:
-        facts = {"last": msgspec.msgpack.encode(last), "clean": b"1"}
-        for key, value in facts.items():
-            if journal.fact(key) != value:
-                journal.note(key, value)
-        journal.commit()
+    def _note(self, journal: Journal, last: Previous) -> None:
+        note(journal, last)
         self._last_taken_ns = last.taken_ns
 
-    def _previous(self, journal: Journal, tip: Tip) -> "_Previous | None":
+    def _previous(self, journal: Journal, tip: Tip) -> Previous | None:
         """Return what this host's last snapshot was, or None before the first.
 
         One that was stored without our hearing of it is recorded now.
         """
         if not tip.sequence:
             return None
-        noted = _noted(journal)
-        if noted is not None and noted.tip == tip:
-            return noted
+        before = noted(journal)
+        if before is not None and before.tip == tip:
+            return before
         vault, host = self._keys.vault, self._keys.host()
         data = self._store.get(layout.snapshot(vault, host, tip.sequence))
         verify = self._keys.signer().verify_key()
         info = decode_snapshot(data, self._keys.index(), verify, vault, host, tip.sequence)
         # Behind by more than one is a journal that was lost: those had been recorded.
-        if (noted.tip.sequence if noted else 0) == tip.sequence - 1:
+        if (before.tip.sequence if before else 0) == tip.sequence - 1:
             self._record(info)
-        return _Previous(tip, info.snapshot.root, info.snapshot.taken_ns)
-
-    def _incomplete(self, prepared: _Prepared) -> tuple[SourceState, ...]:
-        states = []
-        for source in self._sources:
-            changed, unreadable = prepared.journal.flawed(prepared.journal.source(source.path))
-            missing = source.path in prepared.missing
-            if changed or unreadable or missing:
-                digest = object_name(source.label).hex()[:16]
-                states.append(SourceState(digest, changed, unreadable, missing))
-        return tuple(states)
+        return Previous(tip, info.snapshot.root, info.snapshot.taken_ns)
 
     def _outcome(
         self, prepared: _Prepared, pipeline: Pipeline, taken: SnapshotInfo | None, seconds: float
     ) -> Outcome:
-        outcomes = {}
-        for source in self._sources:
-            number = prepared.journal.source(source.path)
-            directory = prepared.journal.directory(number, b"")
-            problem = prepared.missing.get(source.path, "")
-            outcomes[source.path] = SourceOutcome(
-                directory.files if directory else 0,
-                directory.bytes if directory else 0,
-                source.path in prepared.missing,
-                *prepared.journal.flawed(number),
-                problem,
-            )
         tip = self._tip or Tip(0, b"")
         added = prepared.writer.added_bytes
-        return Outcome(taken, tip, self._last_taken_ns, pipeline.counts, added, seconds, outcomes)
+        sources = outcomes(prepared.journal, self._sources, prepared.missing)
+        return Outcome(taken, tip, self._last_taken_ns, pipeline.counts, added, seconds, sources)
 
     def _abandon(self) -> None:
         """Forget what is not durable; the next run adopts what was put."""
@@ -315,33 +257,6 @@ class VaultBackup:
         self._unscanned = {source.path for source in self._sources}
         if self._journal is not None and not self._journal.damaged:
             self._journal.rollback()
-
-
-def _noted(journal: Journal) -> _Previous | None:
-    fact = journal.fact("last")
-    return msgspec.msgpack.decode(fact, type=_Previous) if fact else None
-
-
-def _heed_prune(journal: Journal, writer: VaultWriter) -> None:
-    """Have a journal rebuilt that may name chunks which prune has condemned since.
-
-    Only one of an interrupted run can: a clean one names what the last snapshot needs, and that is
-    never removed.
-    """
-    noted = journal.fact("packs")
-    if noted and writer.condemned_since(int(noted)):
-        journal.rebuild("speaks of packs that may have been deleted since")
-    journal.note("packs", b"%d" % writer.packs_record)
-
-
-def _is_behind(tip: Tip, journal: Journal) -> bool:
-    """Tell whether the repository lacks what the journal takes for stored: it was put back."""
-    noted = _noted(journal)
-    if noted is None:
-        return False
-    if tip.sequence == noted.tip.sequence:
-        return tip.id != noted.tip.id
-    return tip.sequence < noted.tip.sequence
 
 
 def _cause(group: ExceptionGroup[Exception]) -> Exception:

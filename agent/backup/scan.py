@@ -12,17 +12,16 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from agent.backup.batch import Batch, Gathering, Work
+from agent.backup.batch import Batch, Gathering
 from agent.backup.compare import Pair, is_below, is_same, pairs
 from agent.backup.journal import Directory, Journal
+from agent.backup.leaf import Change
 from agent.backup.listing import Found, OpenSource, links, list_directory, look_up, special_entry
-from agent.backup.pages import Change, Pages, child
+from agent.backup.pages import Pages, child
 from agent.backup.patterns import Patterns
 from agent.backup.waiting import DirtyNames, Waiting
 from agent.errors import SourceUnavailable
 from agent.model.tree import Entry, Flaw, Kind
-
-__all__ = ["Batch", "DirtyNames", "Scan", "Work"]
 
 APPLY_CHANGES = 2048
 MAX_ONE_BY_ONE = 2000  # more dirty names in a directory: listing it costs less

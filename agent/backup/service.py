@@ -7,7 +7,7 @@ from functools import partial
 
 from agent.backup.pipeline import Counts
 from agent.backup.protect import VaultProtection
-from agent.backup.run import Outcome
+from agent.backup.request import Outcome
 from agent.control.agent_messages import (
     AgentStatus,
     AskAgentStatus,

@@ -1,17 +1,21 @@
 """The sources of a vault: which they are, and how each stands at the top of a snapshot."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 
 from agent.backup.journal import ROOT, Directory, Journal
+from agent.backup.leaf import Change
 from agent.backup.listing import OpenSource, is_unchanged, make_entry, xattrs
-from agent.backup.pages import Change, Pages
+from agent.backup.pages import Pages
 from agent.backup.patterns import Patterns
+from agent.backup.request import SourceOutcome
+from agent.crypto.naming import object_name
 from agent.errors import SourceUnavailable
+from agent.model.snapshot import SourceState
 
 
 class Source(NamedTuple):
@@ -62,6 +66,38 @@ def make_ready(journal: Journal, pages: Pages, source: Source) -> ReadySource:
         opened.close()
         raise
     return ReadySource(source, opened, root)
+
+
+def incomplete(
+    journal: Journal, sources: Sequence[Source], missing: Container[bytes]
+) -> tuple[SourceState, ...]:
+    """Return what a snapshot says of the sources that are not whole, without their names."""
+    states = []
+    for source in sources:
+        changed, unreadable = journal.flawed(journal.source(source.path))
+        is_missing = source.path in missing
+        if changed or unreadable or is_missing:
+            digest = object_name(source.label).hex()[:16]
+            states.append(SourceState(digest, changed, unreadable, is_missing))
+    return tuple(states)
+
+
+def outcomes(
+    journal: Journal, sources: Sequence[Source], missing: Mapping[bytes, str]
+) -> dict[bytes, SourceOutcome]:
+    """Return by path how each source stands; `missing` says why some could not be opened."""
+    found = {}
+    for source in sources:
+        number = journal.source(source.path)
+        directory = journal.directory(number, b"")
+        found[source.path] = SourceOutcome(
+            directory.files if directory else 0,
+            directory.bytes if directory else 0,
+            source.path in missing,
+            *journal.flawed(number),
+            missing.get(source.path, ""),
+        )
+    return found
 
 
 def _update_entry(pages: Pages, source: Source, opened: OpenSource, root: Directory) -> None:

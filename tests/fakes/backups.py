@@ -7,7 +7,8 @@ from pathlib import Path
 import trio
 
 from agent.backup.patterns import Patterns
-from agent.backup.run import Outcome, Request, VaultBackup
+from agent.backup.request import Outcome, Request
+from agent.backup.run import VaultBackup
 from agent.backup.sources import Source
 from agent.backup.waiting import DirtyNames
 from agent.clock import SystemClock

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from agent.backup import leaf as leaf_module
 from agent.backup.journal import ROOT, Journal
-from agent.backup.pages import Change, Pages
+from agent.backup.leaf import Change
+from agent.backup.pages import Pages
 from agent.model.tree import Entry, TreePage, encode_page
 from agent.repository import trees as trees_module
 from agent.repository.trees import cut_entries

@@ -1,0 +1,53 @@
+"""The last snapshot as the journal notes it, and whether the repository still bears that out."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from agent.backup.journal import Journal
+from agent.repository.writer import Tip, VaultWriter
+
+
+class Previous(NamedTuple):
+    """The last snapshot, as the journal notes it."""
+
+    tip: Tip
+    root: bytes
+    taken_ns: int
+
+
+def note(journal: Journal, last: Previous) -> None:
+    """Note a snapshot, and that nothing is under way; durable on return."""
+    facts = {"last": msgspec.msgpack.encode(last), "clean": b"1"}
+    for key, value in facts.items():
+        if journal.fact(key) != value:
+            journal.note(key, value)
+    journal.commit()
+
+
+def noted(journal: Journal) -> Previous | None:
+    """Return what the journal notes, or None before the first."""
+    fact = journal.fact("last")
+    return msgspec.msgpack.decode(fact, type=Previous) if fact else None
+
+
+def heed_prune(journal: Journal, writer: VaultWriter) -> None:
+    """Have a journal rebuilt that may name chunks which prune has condemned since.
+
+    Only one of an interrupted run can: a clean one names what the last snapshot needs, and that is
+    never removed.
+    """
+    record = journal.fact("packs")
+    if record and writer.condemned_since(int(record)):
+        journal.rebuild("speaks of packs that may have been deleted since")
+    journal.note("packs", b"%d" % writer.packs_record)
+
+
+def is_behind(tip: Tip, journal: Journal) -> bool:
+    """Tell whether the repository lacks what the journal takes for stored: it was put back."""
+    known = noted(journal)
+    if known is None:
+        return False
+    if tip.sequence == known.tip.sequence:
+        return tip.id != known.tip.id
+    return tip.sequence < known.tip.sequence

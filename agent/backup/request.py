@@ -1,0 +1,42 @@
+"""What a run is asked for, and what it came to."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from agent.backup.pipeline import Counts
+from agent.backup.waiting import DirtyNames
+from agent.model.snapshot import SnapshotInfo, Trigger
+from agent.repository.writer import Tip
+
+
+class Request(NamedTuple):
+    """What a run is to look at, and why."""
+
+    trigger: Trigger = Trigger.REQUEST
+    full: bool = True
+    # source path → what may have changed, None for all of it; sources not named have not changed
+    dirty: Mapping[bytes, DirtyNames | None] = {}
+    force: bool = False  # a snapshot even if nothing changed
+
+
+class SourceOutcome(NamedTuple):
+    """How a source stands after a run."""
+
+    files: int
+    bytes: int
+    missing: bool
+    changed_while_read: int
+    unreadable: int
+    problem: str
+
+
+class Outcome(NamedTuple):
+    """What a run came to; `taken` is None where nothing had changed."""
+
+    taken: SnapshotInfo | None
+    last: Tip
+    last_taken_ns: int  # 0: no snapshot yet
+    counts: Counts
+    added_bytes: int
+    seconds: float
+    sources: Mapping[bytes, SourceOutcome]
