@@ -12,7 +12,7 @@ from agent.crypto.secrets import ReaderKeys
 from agent.crypto.signing import VerifyKey
 from agent.errors import ObjectDamaged, RepositoryError
 from agent.model.ids import HostId, VaultId
-from agent.repository import condemned, layout, removals, signedbox, vaults
+from agent.repository import condemned, holds, layout, removals, signedbox, vaults
 from agent.repository.chain import check_signature
 from agent.repository.parityobjects import check_parity
 from agent.store.base import Store
@@ -20,7 +20,12 @@ from agent.store.memory import MemoryStore
 
 Buffer = bytes | bytearray
 _NUMBER_BYTES = 8
-_FORMS = {form.magic: form for form in (removals.FORM, condemned.FORM)}
+_FORMS = {
+    "removals": removals.FORM,
+    "condemned": condemned.FORM,
+    "holds": holds.HOLD,
+    "releases": holds.RELEASE,
+}
 
 
 class Genuine:
@@ -76,9 +81,9 @@ class Genuine:
 
     def _record(self, name: str, data: bytes) -> None:
         signedbox.check_form(data, name)
-        _, vault_hex, _, last = name.split("/")
+        _, vault_hex, room, last = name.split("/")
         vault = VaultId(bytes.fromhex(vault_hex))
-        form, keys = _FORMS.get(data[:8]), self._keys.get(vault)
+        form, keys = _FORMS.get(room), self._keys.get(vault)
         if form is not None and keys is not None:
             is_numbered = len(last) == 2 * _NUMBER_BYTES  # else it has a random name
             within = bytes.fromhex(last)[:: -1 if is_numbered else 1]  # numbers: little-endian

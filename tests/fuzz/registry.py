@@ -5,12 +5,12 @@ tests/fuzz/test_fuzz.py looks for modules that decode bytes and are in neither o
 
 from typing import Final
 
-from tests.fuzz import imaging, local, packs, records, secret, signed, trees
+from tests.fuzz import imaging, local, packs, parity, records, secret, signed, trees
 from tests.fuzz.target import Target
 
 TARGETS: Final[dict[str, Target]] = {
     each.name: each
-    for module in (imaging, packs, signed, trees, secret, records, local)
+    for module in (imaging, packs, parity, signed, trees, secret, records, local)
     for each in module.TARGETS
 }
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from agent.crypto.signing import SigningKey
 from agent.errors import NotARepository, StoreUnavailable
 from agent.maintenance.parity import ParityReport, drop_removed, make_missing
 from agent.maintenance.repair import Repair, RepairReport
 from agent.model.ids import PackId
 from agent.repository import layout
 from agent.repository.genuine import Genuine
+from agent.repository.holds import Hold, put_hold
 from agent.repository.indexcache import IndexCache
 from agent.repository.removals import read_removals
 from agent.repository.verify import verify
@@ -341,3 +343,19 @@ def test_parity_of_removed_snapshots_goes(site: Site) -> None:
     removed = read_removals(site.store, site.secrets.reader())
     assert drop_removed(site.store, site.secrets.vault, removed) == 3
     assert site.repair().damaged == 0
+
+
+def test_a_hold_that_a_stranger_put_in_a_holds_place_is_not_taken_for_one(site: Site) -> None:
+    """With keys its signature is looked at, and for its place: a release is no hold."""
+    secrets, name = site.secrets, b"\5" * 16
+    keys = secrets.reader()
+    hold = Hold(secrets.vault, name, (), 0, "trial", "it", 1)
+    put_hold(site.store, hold, keys.index(), SigningKey(secrets.authority))
+    other = MemoryStore()
+    put_hold(other, hold, keys.index(), SigningKey.generate())
+    place = layout.hold(secrets.vault, name)
+    genuine = Genuine(site.store, site.keys)
+    assert genuine.passes(place, site.store.get(place))
+    assert not genuine.passes(layout.release(secrets.vault, name), site.store.get(place))
+    assert not genuine.passes(place, other.get(place))
+    assert Genuine(site.store).passes(place, other.get(place)), "without keys none can tell"
