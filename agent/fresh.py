@@ -5,6 +5,8 @@ held; what opens or decodes into it then writes it again, without.
 """
 
 import ctypes
+import mmap
+from contextlib import suppress
 
 _new = ctypes.pythonapi.PyByteArray_FromStringAndSize  # of the stable interface: NULL copies none
 _new.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t)
@@ -20,3 +22,14 @@ def unfilled(size: int) -> bytearray:
         raise MemoryError
     buffer: bytearray = _new(None, size)
     return buffer
+
+
+def mapped(size: int) -> mmap.mmap:
+    """Return `size` bytes of zeros, more than 0, that are there only as far as they are touched.
+
+    In large pages where the kernel has them: a small one takes longer to come than to be filled.
+    """
+    room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without them
+        room.madvise(mmap.MADV_HUGEPAGE)
+    return room

@@ -6,7 +6,6 @@ scan.
 """
 
 import errno
-import mmap
 import os
 import stat
 import threading
@@ -23,7 +22,9 @@ from agent.clock import Clock
 from agent.crypto.naming import ObjectHasher, object_name
 from agent.encode.chunker import Chunker
 from agent.encode.cuts import LOOK_AHEAD_BYTES, Cuts, cuts_of
-from agent.encode.dicom import read_header
+from agent.encode.dicom import Header, read_header
+from agent.encode.elements import has_magic
+from agent.fresh import mapped
 from agent.model.ids import TreeId
 from agent.model.tree import HOLE, DicomIdentity, Entry, Flaw
 from agent.repository.trees import fold_extents
@@ -82,7 +83,7 @@ class FileReader:
         self._clock = clock
         self._breathe = breathe
         self._wait = wait
-        self._view = memoryview(mmap.mmap(-1, BUFFER_BYTES))  # small files touch little of it
+        self._view = memoryview(mapped(BUFFER_BYTES))  # small files touch little of it
         self._noatime = os.O_NOATIME
 
     def read(self, directory: int, found: Found, device: int) -> Entry | None:
@@ -165,7 +166,7 @@ class FileReader:
             header = read_header(data, len(data))
             cuts = cuts_of(header.layout, self._chunker)
             extents = [self._stored(chunk) for chunk in cuts.cut(data)]
-            return extents, object_name(data), header.identity
+            return extents, object_name(data), _identity(header, data)
         content = _Content()
         for start, end, is_hole in stretches(fd, st):
             if is_hole:
@@ -204,7 +205,7 @@ class FileReader:
         if stretch[0]:
             return self._chunker
         header = read_header(first, size)
-        content.identity = header.identity
+        content.identity = _identity(header, first)
         return cuts_of(header.layout if stretch[1] == size else None, self._chunker)
 
     def _stored(self, chunk: memoryview) -> tuple[bytes, int]:
@@ -227,6 +228,11 @@ class FileReader:
             length -= piece
             if not length % BUFFER_BYTES:
                 self._breathe()
+
+
+def _identity(header: Header, data: memoryview) -> DicomIdentity | None:
+    """Return whom a file is about: nobody, where it claims to be DICOM and does not say."""
+    return header.identity or (DicomIdentity() if has_magic(data) else None)
 
 
 def _same(before: os.stat_result, after: os.stat_result) -> bool:

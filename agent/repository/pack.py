@@ -12,7 +12,6 @@ The table opens with the index key alone, so an index can be rebuilt by a holder
 content.
 """
 
-import mmap
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from agent.crypto.naming import ObjectHasher
 from agent.crypto.packkeys import SEALED_KEY_BYTES, TAG_BYTES, FrameCipher, SealKey
 from agent.encode.codecs import MAX_PLAIN_BYTES, squeeze
 from agent.errors import ObjectDamaged, RepositoryTooNew
+from agent.fresh import mapped
 from agent.model.ids import PackId, VaultId
 from agent.model.location import FrameLocation, PackKind
 
@@ -103,7 +103,7 @@ class PackBuilder:
         self._cipher = cipher
         self._digest = _preamble_digest(clear + sealed_key)
         self._hasher = ObjectHasher()
-        self._room = mmap.mmap(-1, ROOM_BYTES)
+        self._room = mapped(ROOM_BYTES)
         self._frames: list[FrameRow] = []
         self._chunks: list[ChunkRow] = []
         self._group = bytearray()
@@ -176,7 +176,7 @@ class PackBuilder:
         """Return where the next `length` bytes of the pack go."""
         at, end = self.stored_bytes, self.stored_bytes + length
         if end > len(self._room):
-            smaller, self._room = self._room, mmap.mmap(-1, end)
+            smaller, self._room = self._room, mapped(end)
             self._room[:at] = smaller[:at]
         self.stored_bytes = end
         return memoryview(self._room)[at:end]

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from agent.fresh import unfilled
+from agent.fresh import mapped, unfilled
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 5_000_000])
@@ -23,3 +23,13 @@ def test_impossible_size_is_an_error(size: int) -> None:
     """A size that no memory has is refused, as `bytearray` refuses it."""
     with pytest.raises(MemoryError):
         unfilled(size)
+
+
+@pytest.mark.parametrize("size", [1, 4097, 5_000_000])
+def test_mapped_memory_is_zero_and_takes_any_bytes(size: int) -> None:
+    """It has the size asked for, and a view of it can be written."""
+    room = mapped(size)
+    assert len(room) == size
+    assert room[:] == bytes(size)
+    memoryview(room)[size - 1 :] = b"\xa5"
+    assert room[size - 1] == 0xA5
