@@ -25,9 +25,11 @@ from agent.crypto.keyslots import decode_slot, unwrap_with_credential, unwrap_wi
 from agent.crypto.naming import object_name
 from agent.crypto.packkeys import FrameCipher
 from agent.encode.codecs import unsqueeze
-from agent.model.ids import PackId, TreeId
+from agent.model.ids import PackId, SnapshotId, TreeId
 from agent.model.location import Codec, FrameLocation
 from agent.model.snapshot import Snapshot
+from agent.repository.condemned import newest_record
+from agent.repository.holds import read_holds
 from agent.repository.pack import (
     PREAMBLE_BYTES,
     TRAILER,
@@ -38,6 +40,7 @@ from agent.repository.pack import (
 )
 from agent.repository.parity import encode as encode_parity
 from agent.repository.parityobjects import check_parity, healed
+from agent.repository.removals import read_removals
 from agent.repository.vaults import enrolled_writers, open_repository, writer_name
 from agent.store.memory import MemoryStore
 from tests.fakes.blosc_reader import read_numbers
@@ -274,6 +277,51 @@ def test_a_snapshot_opens_by_its_description() -> None:
     body = msgspec.msgpack.decode(_box(SECRETS.index_key, data[16:], purpose + place))
     assert (body["sequence"], body["previous"], body["files"]) == (1, bytes(32), 2)
     assert body["root"].hex() in _open_pack(_load("pack-tree").data, 2)
+
+
+@pytest.mark.parametrize(
+    ("file", "magic", "purpose", "fields"),
+    [
+        ("removal", b"VITRGONE", b"vitrine removal 1", {"number": 1, "previous": bytes(32)}),
+        ("pack-record", b"VITRCOND", b"vitrine condemned 1", {"number": 3, "condemning": 2}),
+        ("hold", b"VITRHOLD", b"vitrine hold 1", {"reason": "a lawsuit", "until_ns": 0}),
+        ("release", b"VITRFREE", b"vitrine release 1", {"reason": "settled", "by": "officer"}),
+    ],
+)
+def test_what_the_authority_signs_opens_by_its_description(
+    file: str, magic: bytes, purpose: bytes, fields: dict[str, object]
+) -> None:
+    """The form of a snapshot, another magic, purpose and place, and the authority's signature."""
+    vector = _load(file)
+    data, signature = vector.data[:-64], vector.data[-64:]
+    assert struct.unpack_from("<8sBBxxI", data) == (magic, 1, 1, len(data) - 16)
+    last = vector.name.rsplit("/", 1)[1]
+    place: bytes = SECRETS.vault
+    place += bytes.fromhex(last) if len(last) == 32 else struct.pack("<Q", int(last, 16))
+    public = Ed25519PrivateKey.from_private_bytes(SECRETS.authority).public_key()
+    public.verify(signature, struct.pack("<I", len(purpose)) + purpose + place + data)
+    body = msgspec.msgpack.decode(_box(SECRETS.index_key, data[16:], purpose + place))
+    assert body["vault"] == SECRETS.vault
+    assert {key: body[key] for key in fields} == fields
+
+
+def test_what_the_authority_signed_is_read_by_code() -> None:
+    """A snapshot that is gone, a pack that is condemned, a hold and its end."""
+    store = MemoryStore()
+    for file in ("removal", "pack-record", "hold"):
+        vector = _load(file)
+        store.put(vector.name, [vector.data])
+    reader = SECRETS.reader()
+    removed = read_removals(store, reader).removed
+    (gone,) = removed.values()
+    assert gone.id == object_name(_load("snapshot").data)
+    record = newest_record(store, reader.vault, reader.index(), reader.authority_key())
+    assert record.doomed() == {b"\x77" * 32}
+    (hold,) = read_holds(store, reader)
+    assert hold.holds(SnapshotId(gone.id), TIME_NS)
+    release = _load("release")
+    store.put(release.name, [release.data])
+    assert not read_holds(store, reader)
 
 
 def test_a_tree_opens_by_its_description() -> None:

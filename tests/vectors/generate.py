@@ -23,11 +23,12 @@ from agent.crypto.keyslots import (
 )
 from agent.crypto.naming import object_name
 from agent.crypto.secrets import VaultSecrets
-from agent.model.ids import VaultId
+from agent.crypto.signing import SigningKey
+from agent.model.ids import HostId, PackId, VaultId
 from agent.model.location import PackKind
 from agent.model.snapshot import NO_PREVIOUS, Snapshot, SourceState, Trigger
 from agent.model.tree import Entry, Kind, TreePage, encode_page, pack_extents
-from agent.repository import layout
+from agent.repository import condemned, holds, layout, removals
 from agent.repository.chain import encode_snapshot
 from agent.repository.index import encode
 from agent.repository.indexcache import seal_index
@@ -155,6 +156,31 @@ def main() -> None:
     frozen = base64.b64decode(text["object"])
     parity = b"".join(encode_parity(frozen, object_name(frozen)))
     _save("parity", layout.parity_of(text["name"]) or "", parity, of=text["name"])
+    _signed_by_the_authority(host, object_name(frozen))
+
+
+def _signed_by_the_authority(host: HostId, snapshot: bytes) -> None:
+    """Make what governs snapshots and packs."""
+    key, authority = SECRETS.reader().index(), SigningKey(SECRETS.authority)
+    vault, name = SECRETS.vault, b"\x66" * holds.NAME_BYTES
+    gone = removals.Removed(host, 1, snapshot, NO_PREVIOUS)
+    removal = removals.RemovalRecord(vault, 1, removals.NO_RECORD, TIME_NS, (gone,))
+    data = removals.encode_record(removal, key, authority)
+    _save("removal", layout.removal(vault, 1), data)
+    leaving = (condemned.Leaving(PackId(b"\x77" * 32), 5),)
+    packs = condemned.PackRecord(vault, 3, TIME_NS, (), leaving, (), 2)
+    data = condemned.encode_record(packs, key, authority)
+    _save("pack-record", layout.pack_record(vault, 3), data)
+    store = MemoryStore()
+    hold = holds.Hold(vault, name, (snapshot,), 0, "a lawsuit", "officer", TIME_NS)
+    holds.put_hold(store, hold, key, authority)
+    release = holds.Release(vault, name, "settled", "officer", TIME_NS + 1)
+    holds.put_release(store, release, key, authority)
+    for file, place in (
+        ("hold", layout.hold(vault, name)),
+        ("release", layout.release(vault, name)),
+    ):
+        _save(file, place, store.get(place))
 
 
 if __name__ == "__main__":
