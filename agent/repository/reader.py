@@ -5,7 +5,7 @@ an error that names the object.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from agent.crypto.naming import IdKey
 from agent.errors import ObjectDamaged, ObjectMissing
@@ -73,6 +73,15 @@ class VaultReader:
     def chunk_at(self, at: ChunkLocation, id_: bytes, kind: PackKind) -> memoryview:
         """Return a chunk or page from one place, verified, wherever else it may be."""
         return self._at(at, id_, kind)
+
+    def stretch(self, at: ChunkLocation) -> memoryview:
+        """Return what lies at one place, unsealed, and compared with no id: for who checks all."""
+        plain = self._frames.frame(at.frame, PackKind.DATA).plain
+        return plain[at.offset : at.offset + at.length]
+
+    def prefetch_frames(self, frames: Sequence[FrameLocation]) -> None:
+        """Bring frames into memory, neighbours with one request, as `prefetch` does."""
+        self._frames.prefetch(frames, PackKind.DATA)
 
     def content_page(self, id_: TreeId | bytes) -> bytes:
         """Return the packed extents of a content page, verified."""

@@ -1,11 +1,11 @@
 """Files that are written together: how many, and in which order they are best read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agent.errors import ObjectDamaged, ObjectMissing
-from agent.model.location import ChunkLocation
+from agent.model.location import ChunkLocation, FrameLocation
 from agent.model.tree import Entry, unpack_extents
 from agent.restore.content import WINDOW_BYTES, Chunks
 from agent.restore.plan import Planned
@@ -48,10 +48,10 @@ class Batch:
 
 
 class Slice(NamedTuple):
-    """Files whose frames fit into memory together, and the chunks they need."""
+    """Files whose frames fit into memory together, each with the places of its chunks."""
 
-    jobs: list[Job]
-    chunks: list[bytes]
+    jobs: list[tuple[Job, Sequence[ChunkLocation]]]
+    frames: dict[FrameLocation, None]  # a set that keeps its order
 
 
 def in_pack_order(reader: Chunks, jobs: list[Job]) -> Iterator[Slice]:
@@ -59,36 +59,33 @@ def in_pack_order(reader: Chunks, jobs: list[Job]) -> Iterator[Slice]:
 
     What a file needs is known where its extents are few; another is written as it comes.
     """
-    placed = sorted((_place(reader, job) for job in jobs), key=lambda place: place.first)
-    current, frames, held = Slice([], []), set[tuple[bytes, int]](), 0
-    for place in placed:
-        new = {at.frame[:2]: at.frame.plain for at in place.locations}
-        cost = sum(plain for key, plain in new.items() if key not in frames)
+    placed = [(job, _places(reader, job.planned.entry)) for job in jobs]
+    placed.sort(key=_first)
+    current, held = Slice([], {}), 0
+    for job, places in placed:
+        frames = dict.fromkeys(place.frame for place in places)
+        cost = sum(frame.plain for frame in frames if frame not in current.frames)
         if current.jobs and held + cost > WINDOW_BYTES:
             yield current
-            current, frames, held, cost = Slice([], []), set(), 0, sum(new.values())
-        current.jobs.append(place.job)
-        current.chunks.extend(place.chunks)
-        frames.update(new)
+            current, held, cost = Slice([], {}), 0, sum(frame.plain for frame in frames)
+        current.jobs.append((job, places))
+        current.frames.update(frames)
         held += cost
     yield current
 
 
-class _Place(NamedTuple):
-    first: tuple[bytes, int]  # pack and offset
-    job: Job
-    chunks: list[bytes]
-    locations: list[ChunkLocation]
+def _first(placed: tuple[Job, Sequence[ChunkLocation]]) -> tuple[bytes, int]:
+    """Return pack and offset of what a file begins with."""
+    _, places = placed
+    return (places[0].frame.pack, places[0].frame.offset) if places else (b"", 0)
 
 
-def _place(reader: Chunks, job: Job) -> _Place:
-    entry = job.planned.entry
+def _places(reader: Chunks, entry: Entry) -> Sequence[ChunkLocation]:
+    """Return where the chunks of a file lie, or nothing where that is not known at once."""
     if entry.depth or entry.size > WINDOW_BYTES:
-        return _Place((b"", 0), job, [], [])
+        return ()
     try:
         chunks = [extent.id for extent in unpack_extents(entry.content) if not extent.is_hole]
-        locations = [reader.locate(id_) for id_ in chunks]
+        return [reader.locate(id_) for id_ in chunks]
     except (ObjectMissing, ObjectDamaged):
-        return _Place((b"", 0), job, [], [])  # writing it will say what is wrong
-    first = (locations[0].frame.pack, locations[0].frame.offset) if locations else (b"", 0)
-    return _Place(first, job, chunks, locations)
+        return ()  # writing it will say what is wrong

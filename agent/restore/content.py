@@ -1,17 +1,23 @@
-"""The bytes of a restored file: from chunks to a descriptor, holes left out, all of it hashed."""
+"""The bytes of a restored file: from chunks to a descriptor, holes left out, all of it hashed.
+
+One hash over the file says all that one over each chunk would, for its digest is of the verified
+tree.  Only where it differs, every chunk is read again and compared with its id: that finds which
+is wrong, and another copy where there is one.
+"""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent.crypto.naming import ObjectHasher
-from agent.errors import ObjectDamaged
-from agent.model.location import ChunkLocation
+from agent.errors import ObjectDamaged, ObjectMissing
+from agent.model.location import ChunkLocation, FrameLocation
 from agent.model.tree import Entry, Extent
 
 MiB = 1024 * 1024
 WINDOW_BYTES = 8 * MiB  # of one file in memory, and as much again fetched ahead
+_WINDOW_EXTENTS = 4096
 _ZEROS = bytes(MiB)
 
 
@@ -23,16 +29,31 @@ class Chunks(Protocol):
         ...
 
     def locate(self, id_: bytes) -> ChunkLocation:
-        """Return where a chunk lies."""
+        """Return where a chunk lies; ObjectMissing where no index knows it."""
         ...
 
     def chunk(self, chunk_id: bytes) -> memoryview:
-        """Return a chunk, verified against its id."""
+        """Return a chunk, verified against its id, from wherever it is whole."""
         ...
 
-    def prefetch(self, chunk_ids: list[bytes]) -> None:
-        """Bring chunks into memory, neighbours with one request."""
+    def stretch(self, at: ChunkLocation) -> memoryview:
+        """Return what lies at one place, unsealed, and compared with no id."""
         ...
+
+    def prefetch_frames(self, frames: Sequence[FrameLocation]) -> None:
+        """Bring frames into memory, neighbours with one request."""
+        ...
+
+
+class Piece(NamedTuple):
+    """A stretch of a file."""
+
+    at: int
+    extent: Extent
+    place: ChunkLocation | None  # of what it holds; None for a hole, and where no index knows
+
+
+Bytes = Callable[[Piece], memoryview]
 
 
 class ContentWriter:
@@ -44,72 +65,115 @@ class ContentWriter:
         self._ahead = ahead
         self._moved = moved
 
-    def fill(self, descriptor: int, entry: Entry) -> None:
-        """Write the whole content; raise ObjectDamaged where it is not what was backed up."""
-        os.ftruncate(descriptor, entry.size)  # a size that no file can have fails before any work
-        hasher = ObjectHasher()
-        at, length = 0, 0
-        for at, extent in self._fetched(entry):
-            length = extent.length
-            if extent.is_hole:
-                self._skip(length, hasher)
-            else:
-                data = self._reader.chunk(extent.id)
-                if len(data) != length:
-                    raise ObjectDamaged("a chunk is not as long as its file says")
-                _write_at(descriptor, data, at)
-                hasher.update(data)
-                self._moved(length)
-        if at + length != entry.size:
-            raise ObjectDamaged("a file's extents do not add up to its size")
+    def fill(self, descriptor: int, entry: Entry, places: Sequence[ChunkLocation] = ()) -> None:
+        """Write the whole content; raise ObjectDamaged where it is not what was backed up.
+
+        `places` are those of the chunks, where their frames have been fetched.
+        """
+        if entry.size > WINDOW_BYTES:
+            os.ftruncate(descriptor, entry.size)  # a size that no file can have fails before work
+        if entry.digest and self._is_filled(descriptor, entry, places):
+            return
+        counted = 0 if entry.digest else 1  # the first try has been counted
+        digest = self._filled(descriptor, entry, (), self._verified, counted)
         # every chunk was checked by its id; this checks that they are this file's, in this order
-        if entry.digest and hasher.digest() != entry.digest:
+        if entry.digest and digest != entry.digest:
             raise ObjectDamaged("a file's bytes are not those that were backed up")
 
-    def _fetched(self, entry: Entry) -> Iterator[tuple[int, Extent]]:
-        """Yield the extents; while those of one window are written, the next is fetched."""
-        if entry.size <= WINDOW_BYTES:  # fetched already, with its batch
-            yield from self._reader.extents(entry)
+    def _is_filled(self, descriptor: int, entry: Entry, places: Sequence[ChunkLocation]) -> bool:
+        """Write what lies at the first place of each chunk; tell whether that is the file."""
+        try:
+            return self._filled(descriptor, entry, places, self._stretch, 1) == entry.digest
+        except (ObjectDamaged, ObjectMissing):
+            return False  # trying again says what is wrong, or finds another copy
+
+    def _filled(
+        self,
+        descriptor: int,
+        entry: Entry,
+        places: Sequence[ChunkLocation],
+        read: Bytes,
+        counted: int,
+    ) -> bytes:
+        """Write the file from what `read` returns; return the digest of all of it."""
+        hasher = ObjectHasher()
+        end = 0
+        for piece in self._pieces(entry, places):
+            length = piece.extent.length
+            end = piece.at + length
+            if piece.extent.is_hole:
+                os.ftruncate(descriptor, entry.size)
+                self._skip(length, hasher, counted)
+                continue
+            data = read(piece)
+            if len(data) != length:
+                raise ObjectDamaged("a chunk is not as long as its file says")
+            _write_at(descriptor, data, piece.at)
+            hasher.update(data)
+            self._moved(length * counted)
+        if end != entry.size:
+            raise ObjectDamaged("a file's extents do not add up to its size")
+        return hasher.digest()
+
+    def _stretch(self, piece: Piece) -> memoryview:
+        if piece.place is None:
+            raise ObjectMissing("no index lists a chunk")
+        return self._reader.stretch(piece.place)
+
+    def _verified(self, piece: Piece) -> memoryview:
+        return self._reader.chunk(piece.extent.id)
+
+    def _pieces(self, entry: Entry, places: Sequence[ChunkLocation]) -> Iterator[Piece]:
+        """Yield the file in order; while those of one window are written, the next is fetched."""
+        if places:
+            known = iter(places)
+            for at, extent in self._reader.extents(entry):
+                yield Piece(at, extent, None if extent.is_hole else next(known, None))
             return
-        windows = _windows(self._reader.extents(entry))
+        windows = self._windows(entry)
         current = next(windows, [])
-        self._reader.prefetch(_ids(current))
+        self._reader.prefetch_frames(_frames(current))
         while current:
             following = next(windows, [])
-            coming = self._ahead.submit(self._reader.prefetch, _ids(following))
+            coming = self._ahead.submit(self._reader.prefetch_frames, _frames(following))
             yield from current
             coming.result()  # waits: or a fast network would fill the cache and push out what waits
             current = following
 
-    def _skip(self, length: int, hasher: ObjectHasher) -> None:
+    def _windows(self, entry: Entry) -> Iterator[list[Piece]]:
+        window: list[Piece] = []
+        held = 0
+        for at, extent in self._reader.extents(entry):
+            window.append(Piece(at, extent, self._place(extent)))
+            held += 0 if extent.is_hole else extent.length
+            if held >= WINDOW_BYTES or len(window) >= _WINDOW_EXTENTS:
+                yield window
+                window, held = [], 0
+        if window:
+            yield window
+
+    def _place(self, extent: Extent) -> ChunkLocation | None:
+        if extent.is_hole:
+            return None
+        try:
+            return self._reader.locate(extent.id)
+        except ObjectMissing:
+            return None  # reading it will say so
+
+    def _skip(self, length: int, hasher: ObjectHasher, counted: int) -> None:
         """Hash a hole, which reads as zeros, and write nothing."""
         while length > 0:
             zeros = min(length, MiB)
             hasher.update(_ZEROS if zeros == MiB else _ZEROS[:zeros])
-            self._moved(zeros)
+            self._moved(zeros * counted)
             length -= zeros
 
 
-def _windows(
-    extents: Iterator[tuple[int, Extent]],
-) -> Iterator[list[tuple[int, Extent]]]:
-    window: list[tuple[int, Extent]] = []
-    held = 0
-    for at, extent in extents:
-        window.append((at, extent))
-        held += 0 if extent.is_hole else extent.length
-        if held >= WINDOW_BYTES or len(window) >= 4096:
-            yield window
-            window, held = [], 0
-    if window:
-        yield window
-
-
-def _ids(window: list[tuple[int, Extent]]) -> list[bytes]:
-    return [extent.id for _, extent in window if not extent.is_hole]
+def _frames(window: list[Piece]) -> list[FrameLocation]:
+    return list(dict.fromkeys(piece.place.frame for piece in window if piece.place is not None))
 
 
 def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
-    written = 0
+    written = os.pwrite(descriptor, data, offset)
     while written < len(data):
         written += os.pwrite(descriptor, data[written:], offset + written)

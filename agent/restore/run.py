@@ -8,11 +8,12 @@ target, a store or session that is gone) ends it.
 import ctypes
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from agent.clock import Clock
 from agent.errors import RepositoryError, RestoreIncomplete, VitrineError
+from agent.model.location import ChunkLocation
 from agent.model.tree import Flaw, Kind
 from agent.restore.attributes import Unset
 from agent.restore.batch import Batch, Job, in_pack_order
@@ -81,20 +82,20 @@ class _Work:
         """Write a batch; what ends all is kept in the tally."""
         try:
             for some in in_pack_order(self._reader, batch.jobs):
-                self._reader.prefetch(some.chunks)
-                for job in some.jobs:
-                    self.file(job)
+                self._reader.prefetch_frames(list(some.frames))
+                for job, places in some.jobs:
+                    self.file(job, places)
         except BaseException as error:  # noqa: BLE001 - the walker raises it
             self.tally.end(error)
         finally:
             self.release(batch)
 
-    def file(self, job: Job) -> None:
+    def file(self, job: Job, places: Sequence[ChunkLocation] = ()) -> None:
         """Write one entry that is no directory; count it or its failure."""
         self.tally.check()
         planned = job.planned
         try:
-            unset = self._writer.write(job.directory, planned.source, planned.entry)
+            unset = self._writer.write(job.directory, planned.source, planned.entry, places)
         except _OF_ONE_FILE as error:
             self.failed(planned.path, error)
         else:

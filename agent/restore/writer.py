@@ -8,9 +8,11 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 
 from agent.errors import ObjectDamaged
+from agent.model.location import ChunkLocation
 from agent.model.tree import Entry, Flaw, Kind
 from agent.restore import attributes
 from agent.restore.attributes import Unset
@@ -36,24 +38,35 @@ class EntryWriter:
         self._content = content
         self._anchors = anchors
 
-    def write(self, directory: Directory, source: int, entry: Entry) -> Unset:
-        """Write `entry`, or link it to what was written; OSError or ObjectDamaged where not."""
+    def write(
+        self,
+        directory: Directory,
+        source: int,
+        entry: Entry,
+        places: Sequence[ChunkLocation] = (),
+    ) -> Unset:
+        """Write `entry`, or link it to what was written; OSError or ObjectDamaged where not.
+
+        `places` are those of a file's chunks, where their frames have been fetched.
+        """
         if entry.links > 1 and self._anchors.link(source, entry, directory):
             return Unset()
         if entry.kind is Kind.FILE:
-            return self._file(directory, source, entry)
+            return self._file(directory, source, entry, places)
         unset = self._special(directory, entry)
         if entry.links > 1:
             self._anchors.anchor(source, entry, directory, entry.name)
         return unset
 
-    def _file(self, directory: Directory, source: int, entry: Entry) -> Unset:
+    def _file(
+        self, directory: Directory, source: int, entry: Entry, places: Sequence[ChunkLocation]
+    ) -> Unset:
         if entry.flaw is Flaw.UNREADABLE:
             raise ObjectDamaged("the file could not be read when it was backed up")
         temporary = OUR_PREFIX + secrets.token_hex(8).encode()
         descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=directory.descriptor)
         try:
-            self._content.fill(descriptor, entry)
+            self._content.fill(descriptor, entry, places)
             if not directory.made:
                 attributes.drop_inherited(descriptor, attributes.ACL_ACCESS)
             unset = attributes.apply(descriptor, entry)

@@ -80,6 +80,15 @@ class HandMade:
         }
         return Entry(name=name, **(known | fields))  # type: ignore[arg-type]
 
+    def store_as(self, data: bytes, stored: bytes) -> None:
+        """Store `stored` in a pack of its own under the id of `data`, as an owned agent could."""
+        id_ = self._writer.ids.chunk_id(data)
+        self._writer.claim(id_)  # or `file` would store the data too
+        builder = self._writer.builder(PackKind.DATA)
+        builder.add(id_, stored)
+        self._writer.put(builder)
+        self._writer.flush()
+
     def directory(self, name: bytes, *entries: Entry, **fields: object) -> Entry:
         """Return a directory with these entries in one page, in this order."""
         known = {"mode": 0o700, "uid": os.getuid(), "gid": os.getgid()}

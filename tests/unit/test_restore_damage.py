@@ -232,6 +232,33 @@ def test_files_of_a_damaged_pack_are_named_and_the_rest_comes_back(bench: Bench)
     assert bench.names() == ["a", "b", "b/kept"]
 
 
+@pytest.mark.parametrize("places", [(b"forged!!", b"the real"), (b"the real", b"forged!!")])
+def test_a_file_comes_back_from_the_place_that_has_it(
+    bench: Bench, places: tuple[bytes, bytes]
+) -> None:
+    """Its digest does not fit what lies at one place: the other is tried, and counted once."""
+    for stored in places:
+        bench.make.store_as(b"the real", stored)
+    root = bench.make.commit_entries(bench.make.file(b"f", b"the real")).snapshot.root
+    reader = open_reader(bench.store, bench.vault.secrets, bench.scratch / "read")
+    told: list[int] = []
+    outcome = restore_to(bench.target, reader, root, on_progress=lambda done, *_: told.append(done))
+    assert reported(bench.target, outcome) == {}
+    assert (bench.target / "f").read_bytes() == b"the real"
+    assert max(told) == len(b"the real")
+
+
+def test_other_bytes_under_a_name_are_never_restored(bench: Bench) -> None:
+    """Neither where the file's digest tells, nor where it has none and the chunk's id does."""
+    bench.make.store_as(b"the real", b"forged!!")
+    failures = bench.restore(
+        bench.make.file(b"with", b"the real"), bench.make.file(b"without", b"the real", digest=b"")
+    )
+    assert sorted(failures) == ["with", "without"]
+    assert all("not what was named so" in reason for reason in failures.values())
+    assert bench.names() == []
+
+
 def test_a_lost_tree_page_costs_its_directory_alone(bench: Bench) -> None:
     """Directories whose pages are in other packs come back."""
     lost = bench.make.directory(b"a", bench.make.file(b"f", b"x"))
