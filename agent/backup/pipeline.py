@@ -214,7 +214,7 @@ class _BatchReader:
         changes: dict[bytes, Entry | None] = {
             entry.name: entry for entry in self._small.read(fd, by_name.values(), device)
         }
-        for name in by_name.keys() - changes.keys():
+        for name in sorted(by_name.keys() - changes.keys()):  # what is read in order lies in order
             changes[name] = self._files.read(fd, by_name[name], device)
         return sorted(changes.items())
 

@@ -109,6 +109,21 @@ def test_large_files_are_cut_and_come_back(made: BackupFixture) -> None:
     assert made.differences() == []
 
 
+def test_images_of_a_directory_lie_in_the_order_of_their_names(made: BackupFixture) -> None:
+    """Who reads them in order, as a viewer reads slices, finds each behind the one before."""
+    names = [b"%02d" % number for number in range(20)]
+    for name in reversed(names):
+        write(made.source, name, name + os.urandom(200_000))
+    made.run()
+    reader = made.reader()
+    entries = reader.entries(made.tops()[b"source"].tree)
+    firsts = [next(reader.extents(entry))[1].id for entry in entries]
+    at = [reader.locate(id_) for id_ in firsts]
+    places = [(one.frame.number, one.offset) for one in at]
+    assert len({one.frame.pack for one in at}) == 1
+    assert places == sorted(places)
+
+
 def test_a_file_of_many_chunks_moves_its_extents_to_content_pages(made: BackupFixture) -> None:
     """More extents than an entry holds go into pages of their own, and come back in order."""
     write(made.source, "long", os.urandom(90 * MiB))
