@@ -131,6 +131,11 @@ def may_begin(data: bytes) -> bool:
     return data[:2] in _BEGINNINGS or data[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == _MAGIC
 
 
+def has_magic(data: memoryview) -> bool:
+    """Tell whether a file that begins so claims to be DICOM (PS3.10 7.1)."""
+    return data[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == _MAGIC
+
+
 def _after_meta(data: memoryview) -> int:
     at = 0
     if bytes(data[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4]) == _MAGIC:
