@@ -64,7 +64,8 @@ async def snapshot_once(
         for vault in agent.chosen(request.vault):
             backup, _ = agent.open(vault)
             stack.callback(backup.close)
-            outcome = await backup.run(Request(Trigger.REQUEST, full=True), on_progress)
+            asked = Request(Trigger.REQUEST, full=True, reread=request.reread)
+            outcome = await backup.run(asked, on_progress)
             taken.append(snapshot_taken(vault.name, outcome))
         return SnapshotsTaken(tuple(taken))
 

@@ -43,6 +43,14 @@ def heed_prune(journal: Journal, writer: VaultWriter) -> None:
     journal.note("packs", b"%d" % writer.packs_record)
 
 
+def forget(journal: Journal) -> None:
+    """Forget what was read, so that everything is, and is stored where it no longer is."""
+    last = journal.fact("last")
+    journal.rebuild("is begun anew, as was asked for")
+    if last:
+        journal.note("last", last)  # the snapshot that it names is on record
+
+
 def is_behind(tip: Tip, journal: Journal) -> bool:
     """Tell whether the repository lacks what the journal takes for stored: it was put back."""
     known = noted(journal)

@@ -108,11 +108,17 @@ class VaultProtection:
                 self._backup.close()
 
     async def snapshot(
-        self, *, full: bool, on_progress: Callable[[Counts], None] = lambda _: None
+        self,
+        *,
+        full: bool,
+        reread: bool = False,
+        on_progress: Callable[[Counts], None] = lambda _: None,
     ) -> Outcome:
         """Take a snapshot now, of what changed or of everything; raise what prevents it."""
         await trio.sleep(EVENT_GRACE_SECONDS)  # what was written just before the request counts
-        return await self._run(Trigger.REQUEST, full=full, on_progress=on_progress)
+        return await self._run(
+            Trigger.REQUEST, full=full or reread, reread=reread, on_progress=on_progress
+        )
 
     def standings(self) -> list[Standing]:
         """Return how each source stands."""
@@ -147,7 +153,12 @@ class VaultProtection:
             log.error("no snapshot of vault %s: %s", self.name, error.message)
 
     async def _run(
-        self, trigger: Trigger, *, full: bool, on_progress: Callable[[Counts], None]
+        self,
+        trigger: Trigger,
+        *,
+        full: bool,
+        reread: bool = False,
+        on_progress: Callable[[Counts], None],
     ) -> Outcome:
         async with self._busy:
             self._is_running = True
@@ -155,7 +166,7 @@ class VaultProtection:
                 await self._watch([w for w in self._watches.values() if w.problem])
                 self._next_scan = trio.current_time() + self._scan_interval()
             try:
-                request = Request(trigger, full, self._taken())
+                request = Request(trigger, full, self._taken(), reread=reread)
                 outcome = await self._backup.run(request, on_progress)
             except VitrineError as error:
                 self._failure = error.message

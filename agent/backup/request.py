@@ -17,6 +17,7 @@ class Request(NamedTuple):
     # source path → what may have changed, None for all of it; sources not named have not changed
     dirty: Mapping[bytes, DirtyNames | None] = {}
     force: bool = False  # a snapshot even if nothing changed
+    reread: bool = False  # forget what is known to be stored: read, and compare with what is
 
 
 class SourceOutcome(NamedTuple):

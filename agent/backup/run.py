@@ -17,7 +17,7 @@ from agent.backup.batch import Batch
 from agent.backup.journal import Journal
 from agent.backup.pages import Pages
 from agent.backup.pipeline import Counts, Pipeline
-from agent.backup.previous import Previous, heed_prune, is_behind, note, noted
+from agent.backup.previous import Previous, forget, heed_prune, is_behind, note, noted
 from agent.backup.request import Outcome, Request
 from agent.backup.scan import Scan
 from agent.backup.sources import (
@@ -109,7 +109,7 @@ class VaultBackup:
         began = self._clock.monotonic()
         prepared = None
         try:
-            prepared = await trio.to_thread.run_sync(self._prepare)
+            prepared = await trio.to_thread.run_sync(self._prepare, request.reread)
             pipeline = Pipeline(
                 prepared.writer, prepared.journal, prepared.pages, self._clock, on_progress
             )
@@ -131,10 +131,12 @@ class VaultBackup:
 
     # -- before ---------------------------------------------------------------------------------
 
-    def _prepare(self) -> _Prepared:
+    def _prepare(self, reread: bool) -> _Prepared:
         started_ns, began = self._clock.now_ns(), self._clock.monotonic()
         writer = VaultWriter(self._store, self._keys, self._cache)
-        journal = self._opened_journal(writer)
+        if reread:
+            self._tip = None
+        journal = self._opened_journal(writer, reread=reread)
         pages = Pages(journal)
         labels = synchronise(journal, pages, self._sources)
         ready: list[ReadySource] = []
@@ -151,7 +153,7 @@ class VaultBackup:
             )
         return _Prepared(journal, pages, writer, labels, ready, missing, started_ns, began)
 
-    def _opened_journal(self, writer: VaultWriter) -> Journal:
+    def _opened_journal(self, writer: VaultWriter, *, reread: bool) -> Journal:
         """Return the journal, once it is known to speak of this repository as it is."""
         if self._journal is None:
             self._tip = None
@@ -162,6 +164,8 @@ class VaultBackup:
             self._tip = writer.tip()
             if is_behind(self._tip, journal):
                 journal.rebuild("speaks of a later state of the repository")
+            elif reread:
+                forget(journal)
             if not journal.fact("clean"):
                 heed_prune(journal, writer)
                 adopted = writer.adopt_orphans()

@@ -53,7 +53,9 @@ class AgentService:
         async with progress_to(reply) as tell:
             for name in names:
                 outcome = await self._vaults[name].snapshot(
-                    full=request.full, on_progress=partial(_tell, tell, name)
+                    full=request.full,
+                    reread=request.reread,
+                    on_progress=partial(_tell, tell, name),
                 )
                 taken.append(snapshot_taken(name, outcome))
         return SnapshotsTaken(tuple(taken))

@@ -18,11 +18,13 @@ from agent.errors import ServiceNotRunning
 @click.command()
 @click.option("--vault", default="", help="Only this one.")
 @click.option("--full", is_flag=True, help="Look at every directory, not at what events named.")
+@click.option("--reread", is_flag=True,
+              help="Read every file again, and store what the repository has lost.")  # fmt: skip
 @json_option
 @config_dir_option
-def snapshot(vault: str, full: bool, as_json: bool, config_dir: Path) -> int:
+def snapshot(vault: str, full: bool, reread: bool, as_json: bool, config_dir: Path) -> int:
     """Take a snapshot of every vault now.  Exit status 1 if a source was incomplete."""
-    taken = _taken(config_dir, vault, full)
+    taken = _taken(config_dir, TakeSnapshot(vault, full, reread))
     if as_json:
         print_json(SnapshotsTaken(taken))
     else:
@@ -31,9 +33,8 @@ def snapshot(vault: str, full: bool, as_json: bool, config_dir: Path) -> int:
     return int(any(one.incomplete for one in taken))
 
 
-def _taken(config_dir: Path, vault: str, full: bool) -> tuple[SnapshotTaken, ...]:
+def _taken(config_dir: Path, request: TakeSnapshot) -> tuple[SnapshotTaken, ...]:
     with progress_bar() as show:
-        request = TakeSnapshot(vault, full)
         try:
             return ask_agent(config_dir, request, SnapshotsTaken, show).taken
         except ServiceNotRunning:
@@ -41,7 +42,7 @@ def _taken(config_dir: Path, vault: str, full: bool) -> tuple[SnapshotTaken, ...
                 raise
 
         def told(counts: Counts) -> None:
-            show(progress(vault or "all vaults", counts))
+            show(progress(request.vault or "all vaults", counts))
 
         # without a daemon nobody knows what changed meanwhile: the run looks at everything
         config = load(config_dir / "agent.toml", AgentConfig)

@@ -4,10 +4,14 @@ from agent.control.messages import Message
 
 
 class TakeSnapshot(Message, frozen=True):
-    """Take a snapshot of every vault, or of the one named, now; `full` scans everything."""
+    """Take a snapshot of every vault, or of the one named, now; `full` scans everything.
+
+    `reread` reads every file again as well, and stores what the repository no longer has.
+    """
 
     vault: str = ""
     full: bool = False
+    reread: bool = False
 
 
 class SnapshotTaken(Message, frozen=True):
