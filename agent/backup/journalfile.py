@@ -7,6 +7,7 @@ import logging
 import os
 import sqlite3
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from agent.errors import JournalError
@@ -58,6 +59,7 @@ class JournalFile:
         self._path = path
         self._identity = identity
         self.damaged = False  # a page did not verify: `rebuild` before the next use
+        self.on_commit: Callable[[], None] | None = None  # adds its part to a transaction
         self._db = self._opened()
 
     def close(self) -> None:
@@ -76,6 +78,8 @@ class JournalFile:
     def commit(self) -> None:
         """Make durable what was written since the last commit."""
         if self._db.in_transaction:
+            if self.on_commit is not None:
+                self.on_commit()
             self.write("COMMIT")
 
     def rollback(self) -> None:

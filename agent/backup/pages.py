@@ -8,7 +8,7 @@ the page until a new cut meets an old one.
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from agent.backup.journal import Directory, Journal, below
 from agent.backup.leaf import Change, Totals, counts, end_below, is_cut, merged, with_totals
@@ -32,12 +32,25 @@ class Page(NamedTuple):
     next_first: bytes | None  # where the page behind it begins; None: it is the last
 
 
+class Observer(Protocol):
+    """Is told what becomes of entries, beside what they were."""
+
+    def note(self, directory: int, old: Sequence[Entry], changes: Sequence[Change]) -> None:
+        """See changes, in name order, that are about to be made to a page of a directory."""
+        ...
+
+    def dropped(self, directory: int, old: Sequence[Entry]) -> None:
+        """See entries of a directory that is about to be dropped."""
+        ...
+
+
 class Pages:
     """Reads and changes leaf pages of one journal."""
 
     def __init__(self, journal: Journal) -> None:
         """Take the journal that holds the pages."""
         self._journal = journal
+        self.observer: Observer | None = None
         self._generation = 0  # counts changes: a reader that sees none needs no second look
 
     def entries(self, directory: int) -> Iterator[Entry]:
@@ -100,6 +113,20 @@ class Pages:
             self._generation += 1
             self._journal.change("UPDATE dirs SET root = NULL WHERE id = ?", directory)
 
+    def remove_tree(self, source: int, path: bytes) -> None:
+        """Drop a directory and everything below it; its parent's entry is the caller's to drop."""
+        if self.observer is not None:
+            for row, directory in self._journal.rows(
+                "SELECT row, dirs.id FROM pages JOIN dirs ON dir = dirs.id"
+                " WHERE source = ? AND (path = ? OR (path > ? AND path < ?))",
+                source,
+                path,
+                *below(path),
+            ):
+                page = self._page(_COLUMNS + "WHERE row = ?", row)
+                self.observer.dropped(directory, page.entries if page else ())
+        self._journal.remove_tree(source, path)
+
     def set_children(self, directory: int, totals: Mapping[bytes, Totals]) -> None:
         """Write the new totals of subdirectories, by name, into their entries.
 
@@ -132,7 +159,10 @@ class Pages:
             end = end_below(changes, at, upper)
             if page is not None:
                 old.append(page)
-            here = merged(page.entries if page else (), changes[at:end])
+            known = page.entries if page else ()
+            if self.observer is not None and end > at:
+                self.observer.note(directory, known, changes[at:end])
+            here = merged(known, changes[at:end])
             at = end
             closed += cut_entries(open_ + here)
             if upper is None or not closed or is_cut(closed[-1]):

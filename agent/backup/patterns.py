@@ -28,6 +28,7 @@ class Patterns:
         own: Iterable[bytes] = (),
     ) -> None:
         """Take the patterns, and paths below the source that hold Vitrine's own files."""
+        self.lines = (tuple(include), tuple(exclude))
         self._include = _compiled(include) if include else None
         self._exclude = _compiled(exclude) if exclude else None
         self._own = frozenset(own)

@@ -14,12 +14,14 @@ from typing import NamedTuple
 import trio
 
 from agent.backup.batch import Batch
+from agent.backup.canaries import Canaries
 from agent.backup.journal import Journal
 from agent.backup.pages import Pages
 from agent.backup.pipeline import Counts, Pipeline
 from agent.backup.previous import Previous, forget, heed_prune, is_behind, note, noted
 from agent.backup.request import Outcome, Request
 from agent.backup.scan import Scan
+from agent.backup.signs import DEFAULT_LIMITS, Limits
 from agent.backup.sources import (
     ReadySource,
     Source,
@@ -29,6 +31,7 @@ from agent.backup.sources import (
     synchronise,
 )
 from agent.backup.trees import Trees
+from agent.backup.vigil import Vigil
 from agent.clock import Clock
 from agent.crypto.secrets import WriterKeys
 from agent.errors import JournalError, SourceUnavailable, VitrineError
@@ -53,6 +56,7 @@ class _Prepared(NamedTuple):
     labels: Mapping[int, bytes]
     ready: list[ReadySource]
     missing: dict[bytes, str]
+    vigil: Vigil
     started_ns: int
     began: float  # monotonic, before index and record were read
 
@@ -68,14 +72,19 @@ class VaultBackup:
         state: Path,
         clock: Clock,
         record: Record,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """Take the sources, and the directory `state` that this vault's agent alone uses."""
+        """Take the sources, and the directory `state` that this vault's agent alone uses.
+
+        From `limits` on a snapshot carries signs of an attack.
+        """
         self._store = store
         self._keys = keys
         self._sources = tuple(sources)
         self._state = state
         self._clock = clock
         self._record = record
+        self._limits = limits
         self._cache = IndexCache(state / "index", store, keys.vault, keys.index())
         self._journal: Journal | None = None
         self._tip: Tip | None = None
@@ -126,6 +135,8 @@ class VaultBackup:
                 raise _cause(error) from error
             raise
         finally:
+            if self._journal is not None:
+                self._journal.on_commit = None
             for ready in prepared.ready if prepared else ():
                 ready.open.close()
 
@@ -151,7 +162,19 @@ class VaultBackup:
                 "no source of this vault can be opened",
                 hint="check that the sources exist and that the agent may read them",
             )
-        return _Prepared(journal, pages, writer, labels, ready, missing, started_ns, began)
+        vigil = self._watching(journal, pages, ready, started_ns)
+        return _Prepared(journal, pages, writer, labels, ready, missing, vigil, started_ns, began)
+
+    def _watching(
+        self, journal: Journal, pages: Pages, ready: Sequence[ReadySource], started_ns: int
+    ) -> Vigil:
+        """Have everything counted from now on that changes in the journal."""
+        sequence = (self._tip.sequence if self._tip else 0) + 1
+        canaries = Canaries(self._state)
+        vigil = Vigil(journal, pages, canaries, sequence, started_ns, self._limits)
+        pages.observer = vigil.watch(ready)
+        journal.on_commit = vigil.save
+        return vigil
 
     def _opened_journal(self, writer: VaultWriter, *, reread: bool) -> Journal:
         """Return the journal, once it is known to speak of this repository as it is."""
@@ -199,7 +222,10 @@ class VaultBackup:
         top = journal.root()
         tip = self._tip or writer.tip()
         previous = self._previous(journal, tip)
-        if previous is not None and top.root == previous.root and not request.force:
+        seen = prepared.vigil.judge()
+        is_same = previous is not None and top.root == previous.root
+        if previous is not None and is_same and not (request.force or seen.signs):
+            prepared.vigil.nothing_taken()
             self._note(journal, previous)
             return None
         snapshot = Snapshot(
@@ -215,12 +241,15 @@ class VaultBackup:
             added_bytes=writer.added_bytes,
             trigger=request.trigger,
             incomplete=incomplete(prepared.journal, self._sources, prepared.missing),
+            changes=seen.changes,
+            signs=seen.signs,
         )
         if self._clock.monotonic() - prepared.began > LEASE_S:
             writer.renew()
         info = writer.commit(snapshot)
         self._tip = Tip(snapshot.sequence, info.id)
         self._record(info)  # before the note, which is what says that this was done
+        prepared.vigil.taken(snapshot.taken_ns)
         self._note(journal, Previous(self._tip, snapshot.root, snapshot.taken_ns))
         return info
 

@@ -207,7 +207,7 @@ class Scan:
             inodes = (
                 self._pages.linked_below(directory.source, path) if waiting is not None else set()
             )
-            self._journal.remove_tree(directory.source, path)
+            self._pages.remove_tree(directory.source, path)
             if waiting is not None:
                 waiting.add_links(inodes)
 

@@ -9,6 +9,7 @@ import trio
 from agent.backup.patterns import Patterns
 from agent.backup.request import Outcome, Request
 from agent.backup.run import VaultBackup
+from agent.backup.signs import DEFAULT_LIMITS, Limits
 from agent.backup.sources import Source
 from agent.backup.waiting import DirtyNames
 from agent.clock import SystemClock
@@ -30,11 +31,13 @@ class BackupFixture:
         names: tuple[str, ...] = ("source",),
         patterns: Patterns | None = None,
         vault: Vault | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """Make the vault unless it is given, and the sources' directories."""
         self.store = store
         self.scratch = scratch
         self.vault = vault or make_vault(store)
+        self.limits = limits
         self.recorded: list[SnapshotInfo] = []
         self.sources = [
             Source(os.fsencode(scratch / name), name.encode(), patterns or Patterns())
@@ -58,6 +61,7 @@ class BackupFixture:
             self.scratch / state,
             SystemClock(),
             self.recorded.append,
+            self.limits,
         )
 
     def restart(self) -> None:
