@@ -39,6 +39,19 @@ class AgentVaultConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     source: tuple[SourceConfig, ...]
 
 
+class SignsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """From when on something is a sign of an attack (docs/ransomware.md)."""
+
+    lost_dicom: Annotated[int, msgspec.Meta(ge=1)] = 5  # images that are none any more
+    broken_dicom: Annotated[int, msgspec.Meta(ge=1)] = 5  # images that cannot be read any more
+    suffix_burst: Annotated[int, msgspec.Meta(ge=1)] = 20  # rewritten files with one new suffix
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.2  # of a source changed, or removed,
+    files: Annotated[int, msgspec.Meta(ge=1)] = 100  # and at least so many files,
+    studies: Annotated[int, msgspec.Meta(ge=1)] = 5  # and where they are images, of so many studies
+    at_rest_days: NotNegative = 8.0  # only of files that had not changed for so long
+    window_seconds: AtLeastOne = 3600.0  # all of it within this time
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """agent.toml."""
 
@@ -49,6 +62,9 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     settle_seconds: NotNegative = 5.0  # quiet for so long after the last change
     max_wait_seconds: NotNegative = 60.0  # but never later than this under constant change
     scan_interval_seconds: AtLeastOne = 6 * 3600.0  # full scans find what events missed
+    signs: SignsConfig = SignsConfig()
+    alert_command: tuple[str, ...] = ()  # a program and its arguments; no shell
+    alert_timeout_seconds: AtLeastOne = 10.0
 
 
 class GateVaultConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -105,6 +121,19 @@ class PruneConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     rewrite_bytes: Annotated[int, msgspec.Meta(ge=0)] = 8 * 1024 * MiB  # read for that in one run
 
 
+class ParityConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What damage is healed from (docs/repair.md)."""
+
+    make: bool = True
+    read_bytes: Annotated[int, msgspec.Meta(ge=0)] = 1024 * 1024 * MiB  # for that in one run
+
+
+class VerifyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The thirtieth of the repository that is read each day (docs/repair.md)."""
+
+    repair: bool = True  # heal what is found damaged, where parity can
+
+
 class DrillConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How recoveries are rehearsed."""
 
@@ -125,6 +154,8 @@ class MaintenanceConfig(
     credential: str  # opens the keyslots of maintenance: 32 bytes
     vault: tuple[MaintenanceVaultConfig, ...]
     prune: PruneConfig = PruneConfig()
+    parity: ParityConfig = ParityConfig()
+    verify: VerifyConfig = VerifyConfig()
     drill: DrillConfig = DrillConfig()
 
 

@@ -50,6 +50,7 @@ class Event(enum.StrEnum):
     SNAPSHOT_REQUESTED = "snapshot-requested"
     SNAPSHOT_TAKEN = "snapshot-taken"
     SNAPSHOT_FAILED = "snapshot-failed"
+    SIGNS_SEEN = "signs-seen"
     SOURCE_STATE = "source-state"
     VERIFICATION = "verification"
     MAINTENANCE_FAILED = "maintenance-failed"
@@ -59,6 +60,9 @@ class Event(enum.StrEnum):
     HOLD_ADDED = "hold-added"
     HOLD_RELEASED = "hold-released"
     PACKS_PRUNED = "packs-pruned"
+    PARITY_MADE = "parity-made"
+    REPOSITORY_REPAIRED = "repository-repaired"
+    REPOSITORY_COPIED = "repository-copied"
     DRILL_STARTED = "drill-started"
     DRILL_ENDED = "drill-ended"
 
@@ -82,6 +86,7 @@ OPERATIONAL: Final = frozenset(
         Event.SNAPSHOT_REQUESTED,
         Event.SNAPSHOT_TAKEN,
         Event.SNAPSHOT_FAILED,
+        Event.SIGNS_SEEN,
         Event.SOURCE_STATE,
         Event.VERIFICATION,
         Event.MAINTENANCE_FAILED,
@@ -89,6 +94,9 @@ OPERATIONAL: Final = frozenset(
         Event.RETENTION_FROZEN,
         Event.RETENTION_THAWED,
         Event.PACKS_PRUNED,
+        Event.PARITY_MADE,
+        Event.REPOSITORY_REPAIRED,
+        Event.REPOSITORY_COPIED,
         Event.DRILL_STARTED,
         Event.DRILL_ENDED,
     }

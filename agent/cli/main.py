@@ -36,6 +36,9 @@ _COMMANDS = {
     "prune": ("agent.cli.prune", "prune"),
     "drill": ("agent.cli.drill", "drill"),
     "verify": ("agent.cli.verify", "verify"),
+    "repair": ("agent.cli.repair", "repair"),
+    "parity": ("agent.cli.repair", "parity"),
+    "copy": ("agent.cli.copy", "copy"),
     "audit": ("agent.cli.audit", "audit"),
     "demo": ("agent.cli.demo", "demo"),
 }

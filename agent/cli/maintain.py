@@ -12,6 +12,7 @@ from agent.cli.output import console, json_option, print_json, styled
 from agent.cli.place import config_dir_option
 from agent.cli.prune import prune_vault
 from agent.cli.retention import apply_vault
+from agent.cli.upkeep import make_parity, rotate
 from agent.crypto.secrets import ReaderKeys
 from agent.errors import VitrineError
 from agent.maintained import Maintenance, maintenance
@@ -37,14 +38,15 @@ class Done(NamedTuple):
 @json_option
 @config_dir_option
 def maintain(vaults: tuple[str, ...], as_json: bool, config_dir: Path) -> None:
-    """Do the day's maintenance: retention and prune.
+    """Do the day's maintenance: retention and prune, parity, a thirtieth verified.
 
-    Of VAULTS, by default of all.  One job that fails keeps no other from running; the exit
-    status is then that of the first.
+    Retention and prune of VAULTS, by default of all; parity and verification of everything.  One
+    job that fails keeps no other from running; the exit status is then that of the first.
     """
     with maintenance(config_dir / "maintenance.toml") as work:
         names = vaults or tuple(sorted(work.vaults))
         done = [_run(work, name, job) for name in names for job in JOBS]
+        done += [_run(work, WHOLE, job) for job in WHOLE_JOBS]
     if as_json:
         print_json(
             [{"vault": d.vault, "job": d.job, "said": d.said, "ok": not d.error} for d in done]
@@ -58,7 +60,7 @@ def maintain(vaults: tuple[str, ...], as_json: bool, config_dir: Path) -> None:
 
 def _run(work: Maintenance, name: str, job: str) -> Done:
     try:
-        said = JOBS[job](work, work.vault(name))
+        said = WHOLE_JOBS[job](work) if name == WHOLE else JOBS[job](work, work.vault(name))
     except VitrineError as error:
         log.warning("maintenance: %s failed: %s", job, error.message)
         work.audit.append(
@@ -85,10 +87,23 @@ def _prune(work: Maintenance, keys: ReaderKeys) -> str:
     )
 
 
+def _parity(work: Maintenance) -> str:
+    report = make_parity(work)
+    left = f"; {report.left} left for the next runs" if report.left else ""
+    return f"{report.made} made{left}"
+
+
+def _verify(work: Maintenance) -> str:
+    report = rotate(work)
+    return f"{report.objects} objects read, {len(report.healed)} healed"
+
+
 JOBS: dict[str, Job] = {"retention": _retention, "prune": _prune}
+WHOLE = ""  # in a vault's place, for jobs that are about all of the repository
+WHOLE_JOBS: dict[str, Callable[[Maintenance], str]] = {"parity": _parity, "verify": _verify}
 
 
 def _show(done: Sequence[Done]) -> None:
     for one in done:
         state = styled("red", "failed") if one.error else styled("green", "done")
-        console.print(f"{one.vault} {one.job}: ", state, f"  {one.said}", sep="")
+        console.print(f"{one.vault or 'repository'} {one.job}: ", state, f"  {one.said}", sep="")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
+from agent.cli.lastverify import described, last_verification
 from agent.cli.output import ago, console, counted, json_option, number, print_json, styled, table
 from agent.cli.place import ask_agent, ask_gate, client, config_dir_option
 from agent.config import ClientConfig
@@ -26,10 +27,13 @@ def status(as_json: bool, config_dir: Path) -> int:
     place = client(config_dir)
     agent = _agent(place, config_dir)
     gate = _gate(place, config_dir)
+    verified = last_verification(config_dir)
     if as_json:
-        print_json({"agent": _plain(agent), "gate": _plain(gate)})
+        print_json({"agent": _plain(agent), "gate": _plain(gate), "verified": verified})
     else:
         _show(agent, gate)
+        if verified is not None:
+            console.print("Verification:", *described(verified))
     problems = isinstance(agent, VitrineError) or isinstance(gate, VitrineError)
     return int(problems or any(s.problem for s in getattr(agent, "sources", ())))
 

@@ -6,23 +6,31 @@ from pathlib import Path
 
 import click
 
+from agent.cli.lastverify import described
 from agent.cli.output import (
     console,
     counted,
     json_option,
+    number,
     print_json,
     progress_bar,
     size,
     styled,
 )
 from agent.cli.place import client, config_dir_option
+from agent.cli.upkeep import check_contents
+from agent.cli.upkeep import rotate as rotate_once
 from agent.clock import SystemClock
 from agent.config import AgentConfig, AgentVaultConfig, GateConfig, GateVaultConfig, load
 from agent.control.messages import Progress
 from agent.crypto.keyfiles import load_keys
 from agent.crypto.secrets import ReaderKeys, WriterKeys
-from agent.errors import ObjectDamaged
-from agent.model.ids import VaultId
+from agent.errors import ConfigInvalid, ObjectDamaged
+from agent.maintained import maintenance
+from agent.maintenance.contents import ContentsReport
+from agent.maintenance.rotation import RotationReport
+from agent.maintenance.rotationstate import PARTS
+from agent.model.ids import SHORT_HEX, VaultId
 from agent.repository.findings import Report
 from agent.repository.verify import verify as verify_repository
 from agent.store.local import LocalStore
@@ -33,14 +41,45 @@ from agent.store.local import LocalStore
     "repository", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False)
 )
 @click.option("--read-data", is_flag=True, help="Read every byte and compare it with its name.")
+@click.option("--rotate", is_flag=True, help="Read the thirtieth that is due, and heal it.")
+@click.option("--contents", "vault", metavar="VAULT", help="Compare the hash of every file in it.")
+@click.option("--snapshot", default="", metavar="ID",
+              help="With --contents: of this one; else of each host's newest.")  # fmt: skip
 @json_option
 @config_dir_option
-def verify(repository: Path | None, read_data: bool, as_json: bool, config_dir: Path) -> None:
+def verify(
+    repository: Path | None,
+    read_data: bool,
+    rotate: bool,
+    vault: str | None,
+    snapshot: str,
+    as_json: bool,
+    config_dir: Path,
+) -> None:
     """Check that every object is there and is what its name says.
 
     With a configuration, its keys also check chains and indexes.  Given REPOSITORY instead, no
-    key is used.
+    key is used.  --rotate and --contents are maintenance's: they need its keys.
     """
+    if sum((repository is not None or read_data, rotate, vault is not None)) > 1:
+        raise ConfigInvalid("--rotate, --contents, and REPOSITORY or --read-data: one at a time")
+    if snapshot and vault is None:
+        raise ConfigInvalid("--snapshot belongs to --contents")
+    if rotate or vault is not None:
+        _by_maintenance(vault, snapshot, as_json, config_dir)
+    else:
+        _by_anyone(repository, read_data, as_json, config_dir)
+
+
+def _by_maintenance(vault: str | None, snapshot: str, as_json: bool, config_dir: Path) -> None:
+    with maintenance(config_dir / "maintenance.toml") as work:
+        if vault is None:
+            _show_rotation(rotate_once(work), as_json)
+        else:
+            _show_contents(check_contents(work, vault, snapshot), as_json)
+
+
+def _by_anyone(repository: Path | None, read_data: bool, as_json: bool, config_dir: Path) -> None:
     keys: dict[VaultId, ReaderKeys | WriterKeys] = {}
     if repository is None:
         repository = Path(client(config_dir).repository)
@@ -59,6 +98,38 @@ def verify(repository: Path | None, read_data: bool, as_json: bool, config_dir: 
     finally:
         store.close()
     _show(report, len(keys), SystemClock().monotonic() - began, as_json)
+
+
+def _show_rotation(report: RotationReport, as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+        return
+    console.print(
+        f"part {', '.join(str(part + 1) for part in report.parts)} of {PARTS}: "
+        f"{counted(report.objects, 'object')}, {size(report.read_bytes)} read, "
+        f"{number(len(report.healed))} healed"
+    )
+    console.print(*described(report.rotation))
+
+
+def _show_contents(reports: Sequence[ContentsReport], as_json: bool) -> None:
+    if as_json:
+        print_json(reports)
+    else:
+        for one in reports:
+            console.print(
+                f"snapshot {one.snapshot[:SHORT_HEX]}: {counted(one.files, 'file')}, "
+                f"{size(one.bytes)}; {number(one.different)} differ, {number(one.lacking)} lack "
+                f"something, {number(one.lost_pages)} pages lost, {number(one.unhashed)} were "
+                "unreadable when they were backed up"
+            )
+    if not all(one.is_whole for one in reports):
+        raise ObjectDamaged(
+            "not every file can be read as it was backed up",
+            hint="run `vitrine repair`; a restore says which files those are",
+        )
+    if not as_json:
+        console.print(styled("green", "Every file is as it was backed up."))
 
 
 def _keys(config_dir: Path) -> Iterator[tuple[VaultId, ReaderKeys | WriterKeys]]:

@@ -4,7 +4,6 @@ What belongs to a thirtieth the object's name tells, so that no list is kept.  T
 longest ago comes next: a day that was missed is made up for.  What is damaged is healed at once.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from agent.clock import Clock
 from agent.crypto.naming import object_name
 from agent.errors import ObjectMissing, RepositoryError, StoreUnavailable
 from agent.maintenance.heal import Healer, How, is_ours
-from agent.model.decoding import UNDECODABLE
+from agent.maintenance.rotationstate import PARTS, Part, Rotation, load, save
 from agent.repository import layout
 from agent.repository.fetch import get_bounded
 from agent.repository.indexcache import MAX_INDEX_BYTES
@@ -24,57 +23,11 @@ from agent.repository.packtable import check_bytes, check_structure
 from agent.repository.parityobjects import check_parity, check_target
 from agent.store.base import Listed, Store
 
-PARTS = 30
-MAX_PARTS = 3  # in one run, to make up for days that were missed
-DAY_NS = 24 * 3600 * 10**9
 _LARGE = (layout.PACKS, layout.PARITY)
 _SMALL = (layout.VAULTS, "snapshots/", "index/")
 
 Progress = Callable[[int, int], None]
 """Hears of (bytes read, bytes to read; 0 where that is not known)."""
-
-
-class Part(msgspec.Struct, frozen=True):
-    """When a thirtieth was last read, and what was then found and not healed."""
-
-    read_ns: int = 0  # 0: never
-    lost: int = 0
-
-
-class Rotation(msgspec.Struct, frozen=True):
-    """What is remembered from run to run."""
-
-    parts: tuple[Part, ...] = (Part(),) * PARTS
-
-    def due(self, now_ns: int) -> list[int]:
-        """Return which parts to read now: the oldest, and more where those are overdue."""
-        oldest = sorted(range(PARTS), key=lambda number: (self.parts[number].read_ns, number))
-        overdue = [
-            number
-            for number in oldest
-            if 0 < self.parts[number].read_ns < now_ns - (PARTS + 1) * DAY_NS
-        ]
-        return overdue[:MAX_PARTS] or oldest[:1]
-
-    def noted(self, number: int, part: Part) -> "Rotation":
-        """Return it with one part read."""
-        parts = (*self.parts[:number], part, *self.parts[number + 1 :])
-        return Rotation(parts)
-
-    @property
-    def is_complete(self) -> bool:
-        """Tell whether every part has been read."""
-        return all(part.read_ns for part in self.parts)
-
-    @property
-    def since_ns(self) -> int:
-        """Every byte was read at this time or later; 0 where some never was."""
-        return min(part.read_ns for part in self.parts)
-
-    @property
-    def lost(self) -> int:
-        """How many damaged objects are known that could not be healed."""
-        return sum(part.lost for part in self.parts)
 
 
 class RotationReport(msgspec.Struct, frozen=True):
@@ -167,28 +120,6 @@ def part_of(name: str) -> int:
     pack = layout.pack_id(layout.parity_target(name) or name)
     first = int.from_bytes((pack or object_name(name.encode()))[:2], "big")
     return first * PARTS >> 16
-
-
-def load(path: Path) -> Rotation:
-    """Return what is remembered; nothing at first, or where it can no longer be read."""
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=Rotation)
-    except (OSError, *UNDECODABLE):
-        return Rotation()  # then everything is read again: that is no loss
-    return found if len(found.parts) == PARTS else Rotation()
-
-
-def save(path: Path, rotation: Rotation) -> None:
-    """Remember, durably."""
-    temporary = path.with_suffix(".new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(rotation))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreUnavailable(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _part(store: Store, number: int) -> Iterator[Listed]:

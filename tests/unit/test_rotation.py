@@ -6,15 +6,8 @@ from pathlib import Path
 import pytest
 
 from agent.maintenance.heal import Healer
-from agent.maintenance.rotation import (
-    PARTS,
-    Part,
-    RotatingVerify,
-    Rotation,
-    RotationReport,
-    load,
-    part_of,
-)
+from agent.maintenance.rotation import RotatingVerify, RotationReport, part_of
+from agent.maintenance.rotationstate import PARTS, Part, Rotation, load
 from agent.repository import layout
 from agent.repository.genuine import Genuine
 from agent.store.memory import MemoryStore

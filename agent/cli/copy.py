@@ -1,0 +1,62 @@
+"""`vitrine copy`: a second repository, kept up to date without a key."""
+
+from pathlib import Path
+
+import click
+
+from agent.cli.output import console, counted, json_option, print_json, progress_bar, size, styled
+from agent.cli.place import client, config_dir_option
+from agent.control.daemon import REPOSITORY_UMASK, harden
+from agent.control.messages import Progress
+from agent.errors import ObjectDamaged
+from agent.maintenance.copy import Copying, CopyReport
+from agent.repository.genuine import Genuine
+from agent.store.local import LocalStore
+
+
+@click.command()
+@click.argument("to", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--from", "source", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="The repository; by default the one that is configured.")  # fmt: skip
+@click.option("--revoke", is_flag=True, help="Delete keyslots in the copy that were revoked since.")
+@json_option
+@config_dir_option
+def copy(to: Path, source: Path | None, revoke: bool, as_json: bool, config_dir: Path) -> None:
+    """Copy what TO lacks, each object checked; make TO where there is none.
+
+    Run it again to bring the copy up to date.  Nothing else is deleted in it.
+    """
+    harden(REPOSITORY_UMASK)
+    place = Path(client(config_dir).repository) if source is None else source
+    first = LocalStore(place.absolute())
+    second = LocalStore.create(to.absolute())
+    try:
+        with progress_bar() as show:
+            report = Copying(first, second, Genuine(first)).run(
+                lambda done, total: show(Progress("copying", done, total, "bytes")), revoke=revoke
+            )
+    finally:
+        first.close()
+        second.close()
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    if report.damaged:
+        raise ObjectDamaged(
+            f"damaged in the source, and not copied: {counted(len(report.damaged), 'object')}",
+            hint="run `vitrine repair`, then copy again",
+        )
+
+
+def _show(report: CopyReport) -> None:
+    console.print(f"{counted(report.objects, 'object')}, {size(report.bytes)}, copied")
+    for name in report.healed:
+        console.print(styled("yellow", name), "is damaged in the source: healed in the copy")
+    for name in report.damaged:
+        console.print(styled("bold red", name), "is damaged in the source: not copied")
+    if report.extra_slots and not report.revoked:
+        console.print(
+            f"{counted(report.extra_slots, 'keyslot')} that the source no longer has still open "
+            "the copy: --revoke deletes them"
+        )
