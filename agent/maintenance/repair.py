@@ -7,12 +7,13 @@ what the live sources still have.  Nothing is believed but names and signatures.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
 from agent.crypto.secrets import ReaderKeys
-from agent.errors import NotARepository, ObjectMissing
+from agent.errors import NotARepository, ObjectMissing, RepositoryError, StoreUnavailable
 from agent.maintenance.heal import Healer, How, is_ours
 from agent.maintenance.indexes import forget, index_again
 from agent.maintenance.writeback import put_over
@@ -22,8 +23,9 @@ from agent.repository.fetch import get_bounded
 from agent.repository.findings import Report
 from agent.repository.genuine import Genuine
 from agent.repository.indexcache import MAX_INDEX_BYTES, IndexCache
+from agent.repository.packtable import read_header
 from agent.repository.parity import MAX_OBJECT_BYTES
-from agent.repository.vaults import open_repository
+from agent.repository.vaults import open_repository, vault_ids
 from agent.repository.verify import Progress, verify
 from agent.store.base import Store
 
@@ -125,7 +127,8 @@ class Repair:
     def _put_aside(self, lost: Collection[str]) -> list[str]:
         """Have the indexes forget lost packs, which are kept under another name; return them."""
         packs = {pack: name for name in lost if (pack := layout.pack_id(name)) is not None}
-        mine = packs.keys() & self._listed()
+        listed = self._listed()
+        mine = {pack for pack in packs if pack in listed or self._is_ours(pack)}
         for pack in sorted(mine):
             if _is_there(self.store, packs[pack]):
                 data = get_bounded(self.store, packs[pack], MAX_OBJECT_BYTES)
@@ -136,8 +139,18 @@ class Repair:
             self.store.delete(packs[pack])
         return sorted(packs[pack] for pack in mine)
 
+    def _is_ours(self, pack: PackId) -> bool:
+        """Tell whether a pack that no index lists is of a vault whose keys are at hand."""
+        if _is_there(self.store, layout.quarantined(pack)):  # by a run that was interrupted
+            return True
+        if vault_ids(self.store) <= self.keys.keys():
+            return True
+        with suppress(RepositoryError, StoreUnavailable):
+            return read_header(self.store, pack)[0].vault in self.keys
+        return False
+
     def _listed(self) -> set[PackId]:
-        """Return the packs of the vaults whose keys are at hand: others nobody can forget."""
+        """Return the packs listed by vaults whose keys are at hand: others nobody can forget."""
         return {
             row.id
             for keys in self.keys.values()
