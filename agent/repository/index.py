@@ -288,9 +288,12 @@ class IndexFile:
         )
 
     def _frame(self, pack_number: int, frame_number: int) -> FrameLocation:
-        pack = self._pack(pack_number)
-        row = self._frame_row(pack.first_frame + frame_number)
-        return FrameLocation(pack.id, frame_number, row.offset, row.stored, row.plain, row.codec)
+        if pack_number >= self.pack_count:
+            raise ObjectDamaged(f"index {self.name} names a pack it does not list")
+        at = HEADER.size + pack_number * PACK_ROW.size
+        pack, first_frame, _, _ = PACK_ROW.unpack_from(self._data, at)
+        row = self._frame_row(first_frame + frame_number)
+        return FrameLocation(pack, frame_number, row.offset, row.stored, row.plain, row.codec)
 
 
 class Index:
@@ -321,7 +324,11 @@ class Index:
 
     def find(self, id_: bytes) -> ChunkLocation | None:
         """Return where the chunk or tree page lies, or None."""
-        return next(self.find_all(id_), None)
+        for file in self._files:
+            found = file.find(id_)
+            if found is not None:
+                return found
+        return None
 
     def find_all(self, id_: bytes) -> Iterator[ChunkLocation]:
         """Yield every place that is said to hold it: a wrong or damaged one hides no other."""

@@ -30,7 +30,7 @@ from agent.restore.target import closing_target
 from agent.store.base import Store
 
 MiB = 1024 * 1024
-CACHE_BYTES = 96 * MiB  # of frames: what the writers have under way, twice
+CACHE_BYTES = 48 * MiB  # of frames: what the writers have under way, and half as much again
 
 log = logging.getLogger(__name__)
 

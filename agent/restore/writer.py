@@ -10,18 +10,18 @@ import secrets
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 
 from agent.errors import ObjectDamaged
 from agent.model.location import ChunkLocation
 from agent.model.tree import Entry, Flaw, Kind
-from agent.restore import attributes
+from agent.restore import attributes, rename
 from agent.restore.attributes import Unset
 from agent.restore.content import ContentWriter
 from agent.restore.links import Anchors
 from agent.restore.target import OUR_PREFIX, Directory
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP}  # link(2): exFAT and its like
 _TYPES = {
     Kind.FIFO: stat.S_IFIFO,
     Kind.SOCKET: stat.S_IFSOCK,
@@ -37,6 +37,8 @@ class EntryWriter:
         """Take what fills files, and what knows of hard links."""
         self._content = content
         self._anchors = anchors
+        self._prefix = OUR_PREFIX + secrets.token_hex(8).encode()
+        self._numbers = count()
 
     def write(
         self,
@@ -63,35 +65,35 @@ class EntryWriter:
     ) -> Unset:
         if entry.flaw is Flaw.UNREADABLE:
             raise ObjectDamaged("the file could not be read when it was backed up")
-        temporary = OUR_PREFIX + secrets.token_hex(8).encode()
+        temporary = b"%s-%d" % (self._prefix, next(self._numbers))
         descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=directory.descriptor)
+        is_published = False
         try:
             self._content.fill(descriptor, entry, places)
             if not directory.made:
                 attributes.drop_inherited(descriptor, attributes.ACL_ACCESS)
             unset = attributes.apply(descriptor, entry)
-            self._publish(directory, source, entry, temporary)
+            is_published = self._publish(directory, source, entry, temporary)
         finally:
             os.close(descriptor)
-            with suppress(FileNotFoundError):  # renamed, where there are no hard links
-                os.unlink(temporary, dir_fd=directory.descriptor)
+            if not is_published:
+                with suppress(FileNotFoundError):  # or it would hide why
+                    os.unlink(temporary, dir_fd=directory.descriptor)
         return unset
 
-    def _publish(self, directory: Directory, source: int, entry: Entry, temporary: bytes) -> None:
-        """Give a whole file its name; FileExistsError where that is taken."""
+    def _publish(self, directory: Directory, source: int, entry: Entry, temporary: bytes) -> bool:
+        """Give a whole file its name, FileExistsError where that is taken; tell if it was wanted.
+
+        It is not where another thread wrote another name of the same file meanwhile.
+        """
         if (
             entry.links > 1
             and not self._anchors.anchor(source, entry, directory, temporary)
             and self._anchors.link(source, entry, directory)
         ):
-            return  # another thread wrote another name of this file meanwhile
-        at = directory.descriptor
-        try:
-            os.link(temporary, entry.name, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            _rename(at, temporary, entry.name)
+            return False
+        rename.to_free_name(directory.descriptor, temporary, entry.name)
+        return True
 
     def _special(self, directory: Directory, entry: Entry) -> Unset:
         at = directory.descriptor
@@ -117,13 +119,3 @@ def _dress(at: int, entry: Entry) -> Unset:
         return attributes.apply(b"/proc/self/fd/%d" % descriptor, entry)
     finally:
         os.close(descriptor)
-
-
-def _rename(at: int, temporary: bytes, name: bytes) -> None:
-    """Rename where there are no hard links, unless the name is taken."""
-    try:
-        os.lstat(name, dir_fd=at)
-    except FileNotFoundError:
-        os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
-        return
-    raise FileExistsError(errno.EEXIST, "the name is taken")
