@@ -52,7 +52,8 @@ def _taken(config_dir: Path, request: TakeSnapshot) -> tuple[SnapshotTaken, ...]
 def _show(one: SnapshotTaken) -> None:
     flaw = f"; {one.incomplete} incomplete: see `vitrine status`" if one.incomplete else ""
     if not one.id:
-        console.print(f"{one.vault}: nothing has changed ({number(one.files)} files){flaw}")
+        again = f"; {size(one.added_bytes)} were missing: stored again" if one.added_bytes else ""
+        console.print(f"{one.vault}: nothing has changed ({number(one.files)} files){again}{flaw}")
         return
     console.print(
         f"{one.vault}: snapshot {one.id[:12]}, {number(one.files)} files "

@@ -108,6 +108,20 @@ async def test_an_asked_for_snapshot_holds_what_was_written_just_before(
         assert (await it.vault.snapshot(full=True)).taken is None
 
 
+async def test_a_daemon_reads_everything_again_when_asked(
+    made: BackupFixture, expect_log: Callable[..., None]
+) -> None:
+    """And goes on as before."""
+    expect_log("is begun anew")
+    async with protected(made, Timing(1000.0, 1000.0, 3600.0)) as it:
+        await it.until_snapshot(1)
+        assert (await it.vault.snapshot(full=True)).counts.files == 0
+        outcome = await it.vault.snapshot(full=False, reread=True)
+        assert (outcome.taken, outcome.counts.files, outcome.added_bytes) == (None, 1, 0)
+        at(made, "second").write_bytes(b"second")
+        assert (await it.vault.snapshot(full=False)).counts.files == 1
+
+
 async def test_a_deleted_source_is_missing_and_protected_again_once_it_is_back(
     made: BackupFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
