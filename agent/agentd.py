@@ -12,16 +12,18 @@ import trio
 
 from agent.audit.chain import AuditChain
 from agent.audit.records import Event, Outcome
+from agent.backup.alert import AlertCommand, alert
 from agent.backup.patterns import Patterns, own_paths
 from agent.backup.pipeline import Counts
 from agent.backup.protect import Timing, VaultProtection
 from agent.backup.request import Request
 from agent.backup.run import VaultBackup
 from agent.backup.service import AgentService, snapshot_taken
+from agent.backup.signs import DAY_NS, Limits
 from agent.backup.sources import Source
 from agent.backup.state import ACTOR, AgentState
 from agent.clock import SystemClock
-from agent.config import AgentConfig, AgentVaultConfig, load
+from agent.config import AgentConfig, AgentVaultConfig, SignsConfig, load
 from agent.control.agent_messages import SnapshotsTaken, TakeSnapshot
 from agent.control.daemon import (
     REPOSITORY_UMASK,
@@ -36,6 +38,7 @@ from agent.crypto.keyfiles import load_keys
 from agent.crypto.secrets import WriterKeys
 from agent.errors import AuditUnavailable, ConfigInvalid, NotFound, VitrineError
 from agent.model.snapshot import SnapshotInfo, Trigger
+from agent.repository.signs import began
 from agent.repository.vaults import open_repository
 from agent.store.local import LocalStore
 
@@ -104,7 +107,9 @@ class _Agent:
         sources = _sources(vault, (self._config.repository, self._config.state_dir))
         state = self._state.vault(keys.vault)
         record = partial(self._record, vault.name)
-        return VaultBackup(self._store, keys, sources, state, self.clock, record), sources
+        limits = _limits(self._config.signs)
+        backup = VaultBackup(self._store, keys, sources, state, self.clock, record, limits)
+        return backup, sources
 
     def record_failure(self, vault: str, error: VitrineError) -> None:
         """Note a failed run; where the audit cannot be written either, the log has to do."""
@@ -121,6 +126,8 @@ class _Agent:
 
     def _record(self, vault: str, info: SnapshotInfo) -> None:
         snapshot = info.snapshot
+        command = AlertCommand(self._config.alert_command, self._config.alert_timeout_seconds)
+        alert(vault, info, command)  # first: it must not wait for a full disk to be cleared
         self.audit.append(
             Event.SNAPSHOT_TAKEN,
             Outcome.SUCCESS,
@@ -136,6 +143,18 @@ class _Agent:
                 "incomplete_sources": len(snapshot.incomplete),
             },
         )
+        if snapshot.signs:
+            self.audit.append(
+                Event.SIGNS_SEEN,
+                Outcome.SUCCESS,
+                actor=ACTOR,
+                target=vault,
+                details={
+                    "snapshot": info.id.hex(),
+                    "began": began(snapshot),
+                    **{sign.kind: f"{sign.count} of {sign.of}" for sign in snapshot.signs},
+                },
+            )
 
 
 class _Daemon:
@@ -177,6 +196,19 @@ class _Daemon:
     async def _record(self, event: Event) -> None:
         append = partial(self._agent.audit.append, event, Outcome.SUCCESS, actor=ACTOR)
         await trio.to_thread.run_sync(append)
+
+
+def _limits(config: SignsConfig) -> Limits:
+    return Limits(
+        config.lost_dicom,
+        config.broken_dicom,
+        config.suffix_burst,
+        config.share,
+        config.files,
+        config.studies,
+        int(config.at_rest_days * DAY_NS),
+        int(config.window_seconds * 10**9),
+    )
 
 
 def _sources(vault: AgentVaultConfig, ours: tuple[str, ...]) -> list[Source]:

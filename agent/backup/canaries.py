@@ -4,9 +4,11 @@ The agent's state directory knows them; `vitrine canary` makes and removes them.
 touched says the journal, that is: what the snapshot being taken holds in its place.
 """
 
+import fcntl
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +59,27 @@ class Canaries:
                 f"{self._path} cannot be read, so nobody knows where the canaries are",
                 hint="restore the file, or delete it and make new ones with `vitrine canary add`",
             ) from error
+
+    @contextmanager
+    def changing(self) -> Iterator[list[Canary]]:
+        """Give the list to be changed, to one process at a time; it is durable afterwards.
+
+        Raises ConfigInvalid where the agent's state is not there, or not ours to change.
+        """
+        try:
+            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigInvalid(
+                f"the agent's state cannot be used: {error.strerror}",
+                hint="start the agent once, and run this as root or as the agent's user",
+            ) from error
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            canaries = list(self.read())
+            yield canaries
+            self.write(canaries)
+        finally:
+            os.close(directory)
 
     def write(self, canaries: Iterable[Canary]) -> None:
         """Put these in place of what there is, durably, for the owner of the directory to read."""

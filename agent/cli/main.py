@@ -21,6 +21,8 @@ _COMMANDS = {
     "snapshot": ("agent.cli.snapshot", "snapshot"),
     "status": ("agent.cli.status", "status"),
     "snapshots": ("agent.cli.snapshots", "snapshots"),
+    "timeline": ("agent.cli.timeline", "timeline"),
+    "canary": ("agent.cli.canary", "canary"),
     "ls": ("agent.cli.browse", "ls"),
     "find": ("agent.cli.browse", "find"),
     "diff": ("agent.cli.diff", "diff"),

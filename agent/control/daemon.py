@@ -19,6 +19,8 @@ from agent.errors import VitrineError
 REPOSITORY_UMASK = 0o027  # the repository's group reads objects (docs/systemd.md)
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3)
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6),
+               (logging.NOTSET, 7))  # fmt: skip
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger(__name__)
@@ -36,12 +38,26 @@ def harden(umask: int = 0o077) -> None:
 def log_plainly() -> None:
     """Log to standard error, where journald adds time and unit; messages hold no names.
 
+    Where it is journald that reads, each line begins with its priority (sd-daemon(3)).
+
     Of a thread that ends by mistake the class of the error is logged: its text may hold a path.
     """
     logging.basicConfig(
         level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True
     )
+    stream = os.fstat(sys.stderr.fileno())
+    if os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}":
+        logging.getLogger().handlers[0].setFormatter(_Prioritised("%(name)s: %(message)s"))
     threading.excepthook = _log_thread
+
+
+class _Prioritised(logging.Formatter):
+    """Lines as journald takes them: `<4>name: message` is a warning of syslog(3)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line, or several, each with the priority."""
+        priority = next(p for level, p in _PRIORITIES if record.levelno >= level)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
 
 
 def _log_thread(args: threading.ExceptHookArgs) -> None:

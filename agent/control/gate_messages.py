@@ -117,6 +117,67 @@ class Snapshots(Message, frozen=True):
     older: int = 0
 
 
+class AskTimeline(Message, frozen=True):
+    """What happened to a vault's files?  Counts: needs the right to list snapshots, no factor.
+
+    `by` is snapshot, hour, day or month; empty: as few as a person can read.
+    """
+
+    vault: str = ""
+    by: str = ""
+
+
+class SignLine(Message, frozen=True):
+    """A sign of an attack: how many, of how many."""
+
+    kind: str
+    count: int
+    of: int
+
+
+class TimelinePoint(Message, frozen=True):
+    """One snapshot, or several folded into the last of them."""
+
+    vault: str
+    host: str
+    id: str
+    sequence: int
+    snapshots: int
+    first_ns: int
+    taken_ns: int
+    files: int
+    bytes: int
+    added: int
+    changed: int
+    removed: int
+    moved: int
+    new_bytes: int  # of the files added and changed
+    stored_bytes: int
+    counted: bool  # whether its writer counted what changed
+    signs: tuple[SignLine, ...] = ()
+    mark: str = ""  # "last clean", or "began"
+
+
+class Attack(Message, frozen=True):
+    """When signs began to show, and the last snapshot before; empty where none is left."""
+
+    vault: str
+    host: str
+    began: str
+    began_ns: int
+    last_clean: str
+    last_clean_ns: int
+
+
+class Timeline(Message, frozen=True):
+    """Answer to AskTimeline, oldest first; of very many the newest, and `older` are left out."""
+
+    points: tuple[TimelinePoint, ...]
+    attacks: tuple[Attack, ...]
+    by: str
+    older: int = 0
+
+
 class AddUser(Message, frozen=True):
     """Add a user; the answer carries the token's secret once."""
 

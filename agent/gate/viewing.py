@@ -9,6 +9,7 @@ import trio
 from agent.clock import Clock
 from agent.control.gate_messages import (
     AskSnapshots,
+    AskTimeline,
     Restore,
     Restored,
     SnapshotLine,
@@ -26,6 +27,7 @@ from agent.gate.factors import PASSWORD, TOKEN, Proven
 from agent.gate.policy import Action, VaultTarget
 from agent.gate.requests import Handlers
 from agent.gate.sessions import Session
+from agent.gate.timeline import Chain, timeline
 from agent.gate.times import Latest, parse_when
 from agent.gate.users import User
 from agent.gate.vaults import GateVault
@@ -60,6 +62,7 @@ class Viewing:
             Unlock: self._unlock,
             Restore: self._restore,
             AskSnapshots: self._snapshots,
+            AskTimeline: self._timeline,
         }
 
     async def end_what_is_not_allowed(self) -> None:
@@ -105,20 +108,36 @@ class Viewing:
 
     async def _snapshots(self, peer: Peer, request: Message, _: Reply) -> Message:
         assert isinstance(request, AskSnapshots)  # noqa: S101 - by the table
+        names = await self._listed(peer, request.vault)
+        lines = [_line(name, one) for name in names for one in await self._chosen(name)]
+        return Snapshots(tuple(lines[-MOST_LISTED:]), max(0, len(lines) - MOST_LISTED))
+
+    async def _timeline(self, peer: Peer, request: Message, _: Reply) -> Message:
+        assert isinstance(request, AskTimeline)  # noqa: S101 - by the table
+        chains: list[Chain] = []
+        for name in await self._listed(peer, request.vault):
+            by_host: dict[bytes, list[SnapshotInfo]] = {}
+            for one in await self._chosen(name):
+                by_host.setdefault(one.info.snapshot.host, []).append(one.info)
+            chains += [
+                Chain(name, sorted(infos, key=lambda info: info.snapshot.sequence))
+                for infos in by_host.values()
+            ]
+        return await trio.to_thread.run_sync(timeline, chains, request.by)
+
+    async def _listed(self, peer: Peer, vault: str) -> list[str]:
+        """Return the vaults whose snapshots the caller may list: the one asked for, or all."""
         user = await self._admission.known(peer)
-        if request.vault:
-            names = [request.vault]
-            if request.vault not in self._vaults:
-                await self._admission.unknown_vault(user, Action.LIST_SNAPSHOTS)
-            await self._admission.admit_unrecorded(user, self._question(request.vault))
-        else:
-            names = [
+        if not vault:
+            return [
                 name
                 for name in sorted(self._vaults)
                 if self._admission.decide(user, self._question(name)).allowed
             ]
-        lines = [_line(name, one) for name in names for one in await self._chosen(name)]
-        return Snapshots(tuple(lines[-MOST_LISTED:]), max(0, len(lines) - MOST_LISTED))
+        if vault not in self._vaults:
+            await self._admission.unknown_vault(user, Action.LIST_SNAPSHOTS)
+        await self._admission.admit_unrecorded(user, self._question(vault))
+        return [vault]
 
     async def _admitted(self, proven: Proven, action: Action, name: str, purpose: str) -> GateVault:
         """Return the vault, once the policy has said yes and that is on record."""
