@@ -1,4 +1,4 @@
-"""The third way to heal, end to end: what is lost is put aside, and the live source has it still."""
+"""The third way to heal, end to end: packs are put aside, and the live source has it still."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 """What disks do to packs: within what parity promises, and beyond it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -13,18 +13,21 @@ from tests.fakes.vaults import Vault, make_vault
 
 SECTOR = 4096
 KiB = 1024
+SIZES = (500, 30 * KiB, 100 * KiB, 700 * KiB, 1500 * KiB, 3000 * KiB)
 
 
 class ManyPacks:
     """A vault of many packs of all sizes, each with its snapshot."""
 
-    def __init__(self, scratch: Path, commits: int, chance: Random) -> None:
-        """Make so many snapshots, each of one file and a tree page: two packs."""
+    def __init__(
+        self, scratch: Path, commits: int, chance: Random, sizes: Sequence[int] = SIZES
+    ) -> None:
+        """Make so many snapshots, each of one file up to so large and a tree page: two packs."""
         self.store = MemoryStore()
         self.vault: Vault = make_vault(self.store)
         made = HandMade(self.store, self.vault, scratch)
         for number in range(commits):
-            size = chance.choice((500, 30 * KiB, 100 * KiB, 700 * KiB, 1500 * KiB, 3000 * KiB))
+            size = chance.choice(sizes)
             data = chance.randbytes(chance.randrange(size // 2, size))
             made.commit_entries(made.file(b"f%d" % number, data))
 

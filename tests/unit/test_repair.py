@@ -1,6 +1,6 @@
 """What is damaged within the promise comes back whole; beyond it, it is named and never made up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,10 @@ from tests.fakes.chance import chance, rounds
 from tests.fakes.contents import objects, store_of
 from tests.fakes.damage import (
     HEALS,
+    SIZES,
     Damage,
     ManyPacks,
+    one_bit,
     put_instead,
     three_pieces_of_a_group,
     two_pieces_a_group,
@@ -33,16 +35,17 @@ from tests.fakes.vaults import snapshots
 
 COMMITS = 60  # two packs each
 UNBOUNDED = 1 << 60
+KiB = 1024
 
 
 class Site:
     """A repository with parity, and another just as it was."""
 
-    def __init__(self, scratch: Path, commits: int = COMMITS) -> None:
+    def __init__(self, scratch: Path, commits: int = COMMITS, sizes: Sequence[int] = SIZES) -> None:
         """Make it, and remember what it holds."""
         self.scratch = scratch
         self.chance = chance("repair")
-        made = ManyPacks(scratch / "made", commits, self.chance)
+        made = ManyPacks(scratch / "made", commits, self.chance, sizes)
         self.secrets, self.store = made.vault.secrets, made.store
         self.keys = {self.secrets.vault: self.secrets.reader()}
         self.make_parity()
@@ -125,6 +128,19 @@ def test_one_per_cent_of_the_packs_damaged_at_random_come_back_whole(
         report = site.repair(with_keys=with_keys)
         assert (sorted(report.from_parity), report.lost) == (sorted(damaged), ())
         assert objects(site.store) == site.whole
+
+
+def test_a_thousand_packs_of_which_ten_are_damaged_come_back_whole(tmp_path: Path) -> None:
+    """Each damaged in another way, and as much of the parity, of other packs."""
+    site = Site(tmp_path, commits=500, sizes=(500, 30 * KiB, 200 * KiB))
+    assert len(site.packs) == 1000
+    hit = site.chance.sample(site.packs, 20)
+    for name in hit[:10]:
+        site.damage(name, site.chance.choice(HEALS))
+    for name in hit[10:]:
+        site.damage(layout.parity_of(name) or "", one_bit)
+    assert site.repair(with_keys=False).lost == ()
+    assert objects(site.store) == site.whole
 
 
 def test_every_pack_damaged_at_once_comes_back_whole(site: Site) -> None:
