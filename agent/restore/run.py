@@ -5,9 +5,7 @@ damaged is counted and left out, and the rest goes on; what concerns the whole r
 target, a store or session that is gone) ends it.
 """
 
-import ctypes
 import errno
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
@@ -15,6 +13,7 @@ from agent.clock import Clock
 from agent.errors import RepositoryError, RestoreIncomplete, VitrineError
 from agent.model.location import ChunkLocation
 from agent.model.tree import Flaw, Kind
+from agent.restore import writeback
 from agent.restore.attributes import Unset
 from agent.restore.batch import Batch, Job, in_pack_order
 from agent.restore.content import Chunks, ContentWriter
@@ -33,8 +32,6 @@ _OF_ONE_FILE = (OSError, RepositoryError, ValueError, OverflowError)
 
 Progress = Callable[[int, int, int], None]
 """Hears of (bytes moved, bytes in all, files restored)."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def restore(
@@ -62,7 +59,7 @@ def restore(
     finally:
         anchors.remove()
         report.close()
-    _sync(target)
+    writeback.finish(target)
     on_progress(tally.moved_bytes, selection.total_bytes, tally.files)
     return tally.outcome(report.name)
 
@@ -255,10 +252,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or "the target refused"
     return "it has a value that no file can have"
-
-
-def _sync(target: int) -> None:
-    """Make all of it durable; os.fsync for each file would take ten times as long."""
-    if _libc.syncfs(target) != 0:
-        reason = os.strerror(ctypes.get_errno())
-        raise RestoreIncomplete(f"what was restored could not be made durable: {reason}")

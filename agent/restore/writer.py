@@ -15,7 +15,7 @@ from itertools import count
 from agent.errors import ObjectDamaged
 from agent.model.location import ChunkLocation
 from agent.model.tree import Entry, Flaw, Kind
-from agent.restore import attributes, rename
+from agent.restore import attributes, rename, writeback
 from agent.restore.attributes import Unset
 from agent.restore.content import ContentWriter
 from agent.restore.links import Anchors
@@ -70,6 +70,7 @@ class EntryWriter:
         is_published = False
         try:
             self._content.fill(descriptor, entry, places)
+            writeback.begin(descriptor, entry.size)
             if not directory.made:
                 attributes.drop_inherited(descriptor, attributes.ACL_ACCESS)
             unset = attributes.apply(descriptor, entry)
