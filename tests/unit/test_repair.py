@@ -323,6 +323,52 @@ def test_objects_that_are_none_of_ours_are_left_alone(site: Site) -> None:
     assert site.store.get("notes.txt") == b"?"
 
 
+def test_what_an_interrupted_repair_has_left_is_believed_only_if_it_is_proven(site: Site) -> None:
+    """Half of a put, or a stranger's object, goes: it never takes the place of what is there."""
+    name = site.large()
+    parity = layout.parity_of(name)
+    assert parity is not None
+    site.store.delete(parity)
+    site.store.put(layout.REPAIR + name, [site.whole[name][:1000]])
+    site.store.put(layout.REPAIR + "nothing/of/ours", [b"?"])
+    report = site.repair(with_keys=False)
+    assert (report.finished, report.lost) == (0, ())
+    site.make_parity()
+    assert objects(site.store) == site.whole
+
+
+def test_what_an_interrupted_repair_has_healed_gets_its_place(site: Site) -> None:
+    """Though the damaged object is gone already."""
+    name = site.large()
+    site.store.delete(name)
+    site.store.put(layout.REPAIR + name, [site.whole[name]])
+    report = site.repair(with_keys=False)
+    assert (report.finished, report.lost) == (1, ())
+    assert objects(site.store) == site.whole
+
+
+def test_healed_bytes_that_cannot_be_read_now_are_not_thrown_away(site: Site) -> None:
+    """They may be all that is left of an object: another run may read them."""
+
+    class Unreadable(MemoryStore):
+        bad = True
+
+        def get_range(self, name: str, offset: int, length: int) -> bytes:
+            if self.bad and name.startswith(layout.REPAIR):
+                raise StoreUnavailable(f"{name}: Input/output error")
+            return super().get_range(name, offset, length)
+
+    name, store = min(site.packs), Unreadable()
+    for other, data in site.whole.items():
+        store.put(layout.REPAIR + other if other == name else other, [data])
+    store.delete(layout.parity_of(name) or "")
+    site.store = store
+    assert site.repair(with_keys=False).finished == 0
+    store.bad = False
+    assert site.repair(with_keys=False).finished == 1
+    assert store.get(name) == site.whole[name]
+
+
 # -- making parity ------------------------------------------------------------------------------
 
 
