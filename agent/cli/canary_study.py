@@ -75,7 +75,7 @@ def _add_pixels(dataset: pydicom.Dataset) -> None:
 
 def new_paths(source: Path, count: int) -> list[Path]:
     """Return paths below the source for a study, none of which exists."""
-    tops = [entry.name for entry in islice(os.scandir(source), _LOOKED_AT) if entry.is_dir()]
+    tops = _directories(source)
     hexes = [name for name in tops if _HEX.fullmatch(name)]
     if any(_has_hexes(source / name) for name in hexes):
         return [_as_orthanc(source) for _ in range(count)]
@@ -102,8 +102,15 @@ def write_files(source: Path, paths: list[Path], contents: list[bytes], now_ns: 
         os.utime(path, (then, then))
 
 
+def _directories(directory: Path) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [
+            one.name for one in islice(entries, _LOOKED_AT) if one.is_dir(follow_symlinks=False)
+        ]
+
+
 def _has_hexes(directory: Path) -> bool:
-    return any(_HEX.fullmatch(entry.name) for entry in islice(os.scandir(directory), _LOOKED_AT))
+    return any(map(_HEX.fullmatch, _directories(directory)))
 
 
 def _as_orthanc(source: Path) -> Path:
