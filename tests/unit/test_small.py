@@ -9,7 +9,14 @@ import pytest
 from agent.backup import small
 from agent.backup.listing import Found, list_directory
 from agent.backup.read import FileReader
-from agent.backup.small import GROUP_BYTES, RACY_NS, SMALL_BYTES, SmallFiles
+from agent.backup.small import (
+    AHEAD_FILES,
+    AHEAD_READS,
+    GROUP_BYTES,
+    RACY_NS,
+    SMALL_BYTES,
+    SmallFiles,
+)
 from agent.crypto.naming import IdKey
 from agent.encode.chunker import Chunker
 from agent.model.ids import TreeId
@@ -176,3 +183,44 @@ def test_a_file_that_changes_while_it_is_read_is_left_to_the_careful_reader(
     monkeypatch.setattr(small, "xattrs", changing)
     assert not reading.read()
     assert not reading.sink.stored
+
+
+def test_where_a_disk_is_waited_for_it_is_asked_ahead(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entries are the same, the next directories' files are asked for, and then no more."""
+    for number in range(AHEAD_FILES + 10):
+        (reading.root / f"{number:03}").write_bytes(b"%d" % number)
+    (reading.root / "pipe").mkdir()
+    asked: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *_: asked.append(fd))
+    waits = iter([0, AHEAD_FILES])  # of the first reading alone
+    monkeypatch.setattr(small, "_waits", lambda: next(waits, AHEAD_FILES))
+    before = len(os.listdir("/proc/self/fd"))
+    first = reading.read()
+    assert not asked
+    assert reading.read() == first
+    assert len(asked) == AHEAD_FILES + 10 + 1
+    assert len(first) == AHEAD_FILES + 10
+    for _ in range(AHEAD_READS):
+        reading.read()
+    asked.clear()
+    reading.read()
+    assert not asked
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_files_opened_ahead_are_closed_when_nobody_reads_on(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is cancelled leaves no descriptor behind."""
+    for number in range(AHEAD_FILES):
+        (reading.root / str(number)).write_bytes(bytes(SMALL_BYTES))
+    monkeypatch.setattr(small, "_waits", iter([0, AHEAD_FILES, 0]).__next__)
+    reading.read()
+    before = len(os.listdir("/proc/self/fd"))
+    entries = reading.small.read(reading.fd, list_directory(reading.fd), reading.device)
+    next(entries)
+    assert len(os.listdir("/proc/self/fd")) > before
+    del entries
+    assert len(os.listdir("/proc/self/fd")) == before
