@@ -22,6 +22,7 @@ from agent.repository import layout, vaults
 from agent.repository.condemned import newest_record
 from agent.repository.fetch import get_bounded
 from agent.repository.findings import FROM_A_COPY, Findings, Report
+from agent.repository.genuine import Genuine
 from agent.repository.indexcache import MAX_INDEX_BYTES
 from agent.repository.packtable import check_bytes, check_structure
 from agent.repository.parityobjects import check_parity, check_target
@@ -65,6 +66,8 @@ class _Verification:
     ) -> None:
         self._store = store
         self._keys = keys
+        readers = {v: one for v, one in keys.items() if isinstance(one, ReaderKeys)}
+        self._genuine = Genuine(store, readers)  # agents have no key of the authority's
         self.findings = findings
         self._on_progress = on_progress
         self._read_data = read_data
@@ -188,8 +191,10 @@ class _Verification:
             vaults.read_slot(self._store, name)
         elif layout.removal_number(name) is not None:
             self.findings.count("removals")
+            self._genuine.check(name, get_bounded(self._store, name))
         elif layout.hold_name(name) is not None:
             self.findings.count("holds")
+            self._genuine.check(name, get_bounded(self._store, name))
         elif layout.pack_record_number(name) is not None:
             self.findings.count("pack_records")
         elif name.split("/")[2:3] == ["writers"]:

@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from agent.crypto.secrets import VaultSecrets
+from agent.crypto.signing import SigningKey
 from agent.errors import NotARepository, RepositoryTooNew, StoreUnavailable
 from agent.model.location import PackKind
 from agent.repository import layout
 from agent.repository.findings import MAX_FINDINGS, Report
+from agent.repository.holds import Hold, put_hold
 from agent.repository.indexcache import open_index, seal_index
 from agent.repository.packtable import read_header
 from agent.repository.vaults import enrol_writer
@@ -310,3 +312,21 @@ def test_an_object_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     small = Small(tmp_path / "made", store)
     store.bad = small.pack(PackKind.DATA)
     assert list(small.found()) == [store.bad]
+
+
+def test_a_hold_that_is_damaged_or_forged_is_found(small: Small) -> None:
+    """It keeps retention from going on: whoever looks must be told of it before."""
+    secrets = small.vault.secrets
+    hold = Hold(secrets.vault, b"\5" * 16, (), 0, "trial", "it", 1)
+    key = secrets.reader().index()
+    put_hold(small.store, hold, key, SigningKey(secrets.authority))
+    name = layout.hold(secrets.vault, hold.name)
+    assert small.found() == {}
+    small.flip(name, -1)
+    assert list(small.found()) == [name]
+    assert small.found(with_keys=False) == {}, "whose signature it is only its reader can tell"
+    small.replace(name, b"VITRHOLD cut short")
+    assert list(small.found(with_keys=False)) == [name]
+    small.store.delete(name)
+    put_hold(small.store, hold, key, SigningKey.generate())
+    assert list(small.found()) == [name]
