@@ -22,9 +22,10 @@ from agent.store.local import LocalStore
 @json_option
 @config_dir_option
 def copy(to: Path, source: Path | None, revoke: bool, as_json: bool, config_dir: Path) -> None:
-    """Copy what TO lacks, each object checked; make TO where there is none.
+    """Bring a second repository up to date, checked.
 
-    Run it again to bring the copy up to date.  Nothing else is deleted in it.
+    What TO lacks is copied, each object checked before; TO is made where there is none.  Nothing is
+    deleted in it, but keyslots with --revoke.
     """
     harden(REPOSITORY_UMASK)
     place = Path(client(config_dir).repository) if source is None else source

@@ -38,10 +38,11 @@ class Done(NamedTuple):
 @json_option
 @config_dir_option
 def maintain(vaults: tuple[str, ...], as_json: bool, config_dir: Path) -> None:
-    """Do the day's maintenance: retention and prune, parity, a thirtieth verified.
+    """Do the day's maintenance: thin, prune, protect, verify.
 
-    Retention and prune of VAULTS, by default of all; parity and verification of everything.  One
-    job that fails keeps no other from running; the exit status is then that of the first.
+    Retention and prune of VAULTS, by default of all; then parity for what has none, and a
+    thirtieth of everything verified.  One job that fails keeps no other from running; the exit
+    status is then that of the first.
     """
     with maintenance(config_dir / "maintenance.toml") as work:
         names = vaults or tuple(sorted(work.vaults))

@@ -71,14 +71,17 @@ class Copying:
         A damaged object is healed on its way or left out, and named: the others go on.
         """
         self._begin()
-        late = [list(self._missing((room,))) for room in ("snapshots/", layout.VAULTS)]
+        # chains and what governs them one by one and in order: a copy never has a gap
+        late = [sorted(self._missing((room,))) for room in ("snapshots/", layout.VAULTS)]
         late.append(list(self._missing(("index/",))))
         total = sum(one.size for room in late for one in room)
         total += sum(one.size for one in self._packs())
         tally = _Tally()
         # rooms one after another: none begins before the one that it relies on is all there
-        for room in (self._missing(_rooms(layout.PACKS)), self._parity(), *reversed(late)):
-            self._copy_all(room, tally, lambda: on_progress(tally.bytes, total))
+        for room in (self._missing(_rooms(layout.PACKS)), self._parity(), late.pop()):
+            self._copy_all(room, WORKERS, tally, lambda: on_progress(tally.bytes, total))
+        for room in reversed(late):
+            self._copy_all(room, 1, tally, lambda: on_progress(tally.bytes, total))
         extra = list(self._extra_slots())
         for name in extra if revoke else ():
             self.target.delete(name)
@@ -134,13 +137,14 @@ class Copying:
                 yield listed.name
 
     def _copy_all(
-        self, listed: Iterable[Listed], tally: _Tally, on_object: Callable[[], None]
+        self, listed: Iterable[Listed], workers: int, tally: _Tally, on_object: Callable[[], None]
     ) -> None:
+        """Copy what is listed; the first failure of the target's is raised, and ends it."""
         queued: dict[Future[str], Listed] = {}
-        with ThreadPoolExecutor(WORKERS, "copy") as workers:
+        with ThreadPoolExecutor(workers, "copy") as pool:
             for one in listed:
-                queued[workers.submit(self._copied, one.name)] = one
-                if len(queued) >= _QUEUED:
+                queued[pool.submit(self._copied, one.name)] = one
+                if len(queued) >= (_QUEUED if workers > 1 else 1):
                     _reap(queued, tally)
                     on_object()
             while queued:

@@ -14,6 +14,7 @@ from tests.fakes.vaults import Vault, make_vault
 SECTOR = 4096
 KiB = 1024
 SIZES = (500, 30 * KiB, 100 * KiB, 700 * KiB, 1500 * KiB, 3000 * KiB)
+SIZES = (500, 30 * KiB, 100 * KiB, 700 * KiB, 1500 * KiB, 3000 * KiB)
 
 
 class ManyPacks:
