@@ -15,7 +15,9 @@ TARGETS: Final[dict[str, Target]] = {
 }
 
 NOT_FUZZED: Final[dict[str, str]] = {
-    "agent.backup.run": "reads a fact that this process wrote into its own journal",
+    "agent.backup.canaries": "reads its own note in its own state directory, and its own journal",
+    "agent.backup.previous": "reads a fact that this process wrote into its own journal",
+    "agent.backup.vigil": "reads facts that this process wrote into its own journal",
     "agent.cli.audit": "reads what the gate answered, which it has decoded itself",
     "agent.cli.demo_hospital": "reads what our own command line printed",
     "agent.cli.people": "reads what its own child process answered",
@@ -26,6 +28,7 @@ NOT_FUZZED: Final[dict[str, str]] = {
     "agent.maintenance.retention.freeze": "reads its own note in its own state directory",
     "agent.maintenance.retention.job": "reads its own notes in its own state directory",
     "agent.maintenance.retention.received": "reads its own note in its own state directory",
+    "agent.maintenance.rotationstate": "reads its own note in its own state directory",
     "agent.restored": "reads snapshots that the gate verified, from the gate's own socket pair",
     "fsdriver.session": "reads snapshots that the gate verified, from the gate's own socket pair",
 }
