@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 import trio
 
 from agent.errors import SessionExpired
-from fsdriver.inodes import Held
+from fsdriver.inodes import ROOT_NUMBER, InodeTable
 
 READ_THREADS = 8  # fetching waits for the store, so more than the cores
 
@@ -60,20 +60,30 @@ class SessionLock:
 
 
 def invalidate(
-    live: Iterable[tuple[int, Held]],
-    invalidate_inode: InvalidateInode,
-    invalidate_entry: InvalidateEntry,
+    inodes: InodeTable, invalidate_inode: InvalidateInode, invalidate_entry: InvalidateEntry
 ) -> None:
-    """Empty the kernel's caches of `live`.  Blocks until it has: call it from a thread.
+    """Empty the kernel's caches of all it holds.  Blocks until it has: call it from a thread.
 
-    Pages first, for they are what must not stay; a name or inode that the kernel has dropped by
-    itself is an OSError here, and what was wanted.
+    First the pages of what is open, for maps and descriptors are what reads without asking.  Then
+    the names in the root: with a name the kernel drops all below it that nobody uses, pages too,
+    and forgets the inodes.  What it holds after that is taken one by one.  A name or inode that
+    the kernel has dropped by itself is an OSError here, and what was wanted.
     """
-    held = list(live)
-    for number, _ in held:
+    held = inodes.live()
+    _drop_inodes((number for number, one in held if one.opened), invalidate_inode)
+    drop_names(
+        (name for _, one in held for name in one.names if name[0] == ROOT_NUMBER), invalidate_entry
+    )
+    _drop_inodes((number for number, _ in held if number in inodes), invalidate_inode)
+    drop_names(
+        (name for number, one in held if number in inodes for name in one.names), invalidate_entry
+    )
+
+
+def _drop_inodes(numbers: Iterable[int], invalidate_inode: InvalidateInode) -> None:
+    for number in numbers:
         with suppress(OSError):
             invalidate_inode(number)
-    drop_names((name for _, one in held for name in one.names), invalidate_entry)
 
 
 def drop_names(names: Iterable[tuple[int, bytes]], invalidate_entry: InvalidateEntry) -> None:

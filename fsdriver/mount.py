@@ -7,7 +7,6 @@ what the launcher mounted; a mount of our own, made through fusermount3, is ours
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from functools import partial
 from subprocess import DEVNULL
 
 import pyfuse3
@@ -16,7 +15,6 @@ import trio
 from agent.clock import Clock
 from agent.control.worker import SHUT
 from agent.errors import MountFailed
-from fsdriver.ahead import ReadAhead
 from fsdriver.gatekeeper import Gatekeeper
 from fsdriver.lock import drop_names, invalidate
 from fsdriver.operations import VitrineOperations
@@ -76,14 +74,12 @@ class Mount:
     def __init__(
         self,
         operations: VitrineOperations,
-        ahead: ReadAhead,
         gatekeeper: Gatekeeper,
         deadline: Deadline,
         own_path: str = "",
     ) -> None:
         """Take what `begin` has joined to the kernel; `own_path` is a mount point of our own."""
         self._operations = operations
-        self._ahead = ahead
         self._gatekeeper = gatekeeper
         self._deadline = deadline
         self._own_path = own_path
@@ -93,7 +89,6 @@ class Mount:
         """Answer the kernel until the session ends, then lock; returns when all is done."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._answer)
-            nursery.start_soon(self._ahead.run)
             nursery.start_soon(self._gatekeeper.report)
             nursery.start_soon(self._announce)
             nursery.start_soon(self._trim)
@@ -153,9 +148,11 @@ class Mount:
         with trio.CancelScope(shield=True):
             self._operations.lock.refuse()
             if not self._unmounted.is_set():
-                live = self._operations.inodes.live()
                 await trio.to_thread.run_sync(
-                    partial(invalidate, live, pyfuse3.invalidate_inode, pyfuse3.invalidate_entry)
+                    invalidate,
+                    self._operations.inodes,
+                    pyfuse3.invalidate_inode,
+                    pyfuse3.invalidate_entry,
                 )
             await self._gatekeeper.sealed()
 
