@@ -23,6 +23,10 @@ class PageReader(Protocol):
         """Return a page, verified and decoded; may block."""
         ...
 
+    def cached_page(self, tree_id: TreeId) -> TreePage | None:
+        """Return a page whose frame is in memory, decoded; does not block."""
+        ...
+
 
 class PageCache:
     """Pages by id, least recently used ones dropped first.  Thread-safe."""
@@ -46,13 +50,16 @@ class PageCache:
         return page
 
     def cached(self, tree_id: TreeId) -> TreePage | None:
-        """Return the page if it is here; does not block."""
+        """Return the page if it is here, or if its bytes are; does not block."""
         with self._lock:
             found = self._pages.get(tree_id)
-            if found is None:
-                return None
-            self._pages.move_to_end(tree_id)
-            return found[0]
+            if found is not None:
+                self._pages.move_to_end(tree_id)
+                return found[0]
+        page = self._reader.cached_page(tree_id)  # decoding takes less than asking a thread
+        if page is not None:
+            self._keep(tree_id, page)
+        return page
 
     def _keep(self, tree_id: TreeId, page: TreePage) -> None:
         cost = _cost(page)

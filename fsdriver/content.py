@@ -32,15 +32,7 @@ class ContentReader(Protocol):
         ...
 
     def prefetch(self, chunk_ids: list[ChunkId | bytes]) -> None:
-        """Bring frames into memory; blocks."""
-        ...
-
-    def place(self, chunk_id: ChunkId | bytes) -> tuple[bytes, int]:
-        """Return pack and frame number of a chunk; does not block."""
-        ...
-
-    def prefetch_behind(self, chunk_id: ChunkId | bytes, frame: int, max_bytes: int) -> int:
-        """Bring the frames behind number `frame` into memory; return the last one; blocks."""
+        """Bring chunks into memory, verified; blocks."""
         ...
 
 
@@ -110,16 +102,6 @@ class Content:
         if found is None:
             raise NotCached
         return found
-
-
-def stored_bytes(entry: Entry) -> int:
-    """Return how many of a file's bytes are no holes.
-
-    A file with content pages counts whole: the pages would have to be fetched to know.
-    """
-    if entry.depth:
-        return entry.size
-    return sum(extent.length for extent in unpack_extents(entry.content) if not extent.is_hole)
 
 
 def _with_offsets(entry: Entry) -> Iterator[tuple[int, Extent]]:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from agent.errors import NotFound
-from fsdriver.nodes import Node
+from fsdriver.nodes import Node, Place
 
 ROOT_NUMBER = 1  # FUSE_ROOT_ID
 LIVE_TARGET = 40_000  # about 1 KiB each here, and 8 µs each of locking (docs/mount.md)
+MAX_LEVELS = 2048  # of directories: a path has no more (PATH_MAX)
 _MASK = (1 << 63) - 1  # some programs keep st_ino in a signed 64-bit integer
 
 
@@ -85,6 +86,17 @@ class InodeTable:
     def live(self) -> list[tuple[int, Held]]:
         """Return everything the kernel holds, newest first: children before their parents."""
         return list(reversed(self._held.items()))
+
+    def places(self, held: Held) -> list[Place]:
+        """Return where something lies: its name and tree, its directory's, and so on upwards."""
+        found: list[Place] = []
+        while held.parent in self._held and len(found) < MAX_LEVELS:
+            above = self._held[held.parent]
+            if not above.node.entry.tree:
+                break  # a directory of ours: what lies beside a snapshot is no part of a walk
+            found.append(Place(above.node.entry.tree, held.node.entry.name))
+            held = above
+        return found
 
     def excess(self, batch: int) -> list[tuple[int, bytes]]:
         """Return up to `batch` names that the kernel should drop, oldest first: files, if any."""

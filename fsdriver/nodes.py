@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -20,6 +20,13 @@ class Pages(Protocol):
     def page(self, tree_id: TreeId) -> TreePage:
         """Return a page."""
         ...
+
+
+class Place(NamedTuple):
+    """A name in a directory of a snapshot."""
+
+    tree: bytes
+    name: bytes
 
 
 @dataclass(frozen=True, slots=True)

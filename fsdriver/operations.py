@@ -1,103 +1,40 @@
 """The pyfuse3 adapter: what the kernel asks, answered from the view, a few lines a handler.
 
-Only FUSEError may leave a handler, since anything else would end the whole mount; one decorator
-sees to it.  It also asks the lock before a handler starts and again when it is done, with no
-checkpoint between that and the answer: nothing is answered after refusing has begun.
+What is in memory is answered without a checkpoint: each costs as much as most answers do.
 """
 
 import errno
 import functools
-import logging
 import os
-import stat
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from itertools import count, islice
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import TypeVar
 
 import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData
 
-from agent.errors import VitrineError
-from agent.model.tree import Entry, Flaw, Kind
+from agent.model.tree import Flaw
 from fsdriver.ahead import ReadAhead, ReadPattern
+from fsdriver.answering import answering
+from fsdriver.attributes import attributes, totals
 from fsdriver.cache import NotCached, PageCache
-from fsdriver.content import Bytes, Content, ContentReader, stored_bytes
+from fsdriver.content import Bytes, Content, ContentReader
 from fsdriver.digests import own_attribute
 from fsdriver.gatekeeper import Gatekeeper
+from fsdriver.handles import Handles, OpenDirectory, OpenFile
 from fsdriver.inodes import Held, InodeTable
 from fsdriver.lock import SessionLock
 from fsdriver.nodes import Node, Pages
-from fsdriver.view import Listing, View
+from fsdriver.view import View
 
-# Snapshots never change, and locking invalidates explicitly, so the kernel may keep what it knows
-# for longer than any session: `tar` of 20,000 files is three times as fast (docs/mount.md).
-TIMEOUT_S = 86_400.0
-BLOCK_BYTES = 4096
-PREFERRED_IO_BYTES = 128 * 1024
-LISTED_AT_ONCE = 128  # about what one of the kernel's readdir buffers takes
 AUDIT_DIGITS = 16  # of a directory's keyed digest, as the audit names it
+LISTED_AT_ONCE = 128  # about what one of the kernel's readdir buffers takes
+SMALL_BYTES = 64 * 1024  # given to the kernel with the open, which saves it asking
+WALKED_BYTES = 1024 * 1024  # likewise, to who reads file after file: 0.1 ms, as a few requests
 
-_FORMATS = {
-    Kind.FILE: stat.S_IFREG,
-    Kind.DIRECTORY: stat.S_IFDIR,
-    Kind.SYMLINK: stat.S_IFLNK,
-    Kind.FIFO: stat.S_IFIFO,
-    Kind.SOCKET: stat.S_IFSOCK,
-    Kind.CHARACTER_DEVICE: stat.S_IFCHR,
-    Kind.BLOCK_DEVICE: stat.S_IFBLK,
-}
-
-log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-R = TypeVar("R")
 T = TypeVar("T")
-Handler = Callable[Concatenate["VitrineOperations", P], Coroutine[Any, Any, R]]
-
-
-def answering(handler: Handler[P, R]) -> Handler[P, R]:
-    """Make a handler refuse once locked, and fail with FUSEError only."""
-
-    @functools.wraps(handler)
-    async def answer(operations: "VitrineOperations", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            operations.lock.check()
-            operations.gatekeeper.used()
-            result = await handler(operations, *args, **kwargs)
-            operations.lock.check()
-        except FUSEError:
-            raise
-        except VitrineError as error:
-            if error.errno == errno.EIO:
-                log.warning("an operation failed: %s", error.message)
-            raise FUSEError(error.errno) from None
-        except Exception as error:  # noqa: BLE001 - anything else would end the mount
-            log.error("an operation failed: %s", type(error).__qualname__)
-            raise FUSEError(errno.EIO) from None
-        return result
-
-    return answer
-
-
-@dataclass(slots=True)
-class OpenFile:
-    """An open file: its bytes and how they are read."""
-
-    number: int
-    content: Content
-    pattern: ReadPattern = field(default_factory=ReadPattern)
-
-
-@dataclass(slots=True)
-class OpenDirectory:
-    """An open directory: the reading of it, and what was read but did not fit the last answer."""
-
-    number: int
-    listing: Listing
-    position: int = 0
-    ready: list[tuple[int, Node]] = field(default_factory=list)
 
 
 class VitrineOperations(pyfuse3.Operations):
@@ -125,9 +62,8 @@ class VitrineOperations(pyfuse3.Operations):
         self._pages = pages
         self._reader = reader
         self._ahead = ahead
-        self._handles = count(1)
-        self._files: dict[int, OpenFile] = {}
-        self._directories: dict[int, OpenDirectory] = {}
+        self._files: Handles[OpenFile] = Handles(self.inodes)
+        self._directories: Handles[OpenDirectory] = Handles(self.inodes)
 
     def init(self) -> None:
         """Note that the kernel has begun to speak with us."""
@@ -183,13 +119,7 @@ class VitrineOperations(pyfuse3.Operations):
     @answering
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         """Return the totals of the newest snapshots; nothing is free: nothing can be written."""
-        totals = StatvfsData()
-        totals.f_bsize = totals.f_frsize = BLOCK_BYTES
-        stored = sum(info.snapshot.bytes for info in self.view.latest)
-        totals.f_blocks = -(-stored // BLOCK_BYTES)
-        totals.f_files = sum(info.snapshot.files for info in self.view.latest)
-        totals.f_namemax = 255
-        return totals
+        return totals(self.view)
 
     # -- directories ----------------------------------------------------------------------------
 
@@ -197,13 +127,12 @@ class VitrineOperations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         """Return a handle on a fresh reading of a directory."""
         held = self.inodes[inode]
-        opened = OpenDirectory(inode, self.view.listing(held.node))
-        return self._handle(self._directories, opened, held)
+        return self._directories.add(OpenDirectory(inode, self.view.listing(held.node)))
 
     @answering
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """Answer as many names as fit, from position `start_id`: `.`, `..`, then the view's."""
-        opened = self._open(self._directories, fh)
+        opened = self._directories[fh]
         if start_id < 2 and not self._reply_dots(opened, start_id, token):
             return
         position = max(start_id - 2, 0)
@@ -218,7 +147,7 @@ class VitrineOperations(pyfuse3.Operations):
 
     async def releasedir(self, fh: int) -> None:
         """Forget a reading; also when locked."""
-        self._release(self._directories, fh)
+        self._directories.release(fh)
 
     # -- files ----------------------------------------------------------------------------------
 
@@ -228,19 +157,20 @@ class VitrineOperations(pyfuse3.Operations):
         if flags & (os.O_WRONLY | os.O_RDWR):
             raise FUSEError(errno.EROFS)
         held = self.inodes[inode]
-        if held.node.entry.flaw is Flaw.UNREADABLE:
+        entry = held.node.entry
+        if entry.flaw is Flaw.UNREADABLE:
             raise FUSEError(errno.EIO)  # its content was never read: empty would be a lie
-        opened = OpenFile(inode, Content(held.node.entry, self._reader))
-        parent = self._parent(held)
-        if parent is not None:
-            self.gatekeeper.opened(parent.trail.hex()[:AUDIT_DIGITS])
-            self._ahead.opened(parent, held.node.entry)
-        return FileInfo(fh=self._handle(self._files, opened, held), keep_cache=True)
+        content = Content(entry, self._reader)
+        fetched = self._noted(held)
+        if 0 < entry.size <= (WALKED_BYTES if fetched else SMALL_BYTES) and not held.opened:
+            self._give(inode, content)
+        opened = OpenFile(inode, content, ReadPattern(fetched=min(fetched, entry.size)))
+        return FileInfo(fh=self._files.add(opened), keep_cache=True)
 
     @answering
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """Return bytes of a file: from memory at once, else from a thread that fetches them."""
-        opened = self._open(self._files, fh)
+        opened = self._files[fh]
         data: Bytes | None = opened.content.read_cached(off, size)
         if data is None:
             data = await self.lock.in_thread(functools.partial(opened.content.read, off, size))
@@ -249,7 +179,7 @@ class VitrineOperations(pyfuse3.Operations):
 
     async def release(self, fh: int) -> None:
         """Close a file; also when locked."""
-        self._release(self._files, fh)
+        self._files.release(fh)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -290,46 +220,23 @@ class VitrineOperations(pyfuse3.Operations):
         opened.ready = []
         return True
 
-    def _handle(self, handles: dict[int, T], opened: T, held: Held) -> int:
-        held.opened += 1
-        fh = next(self._handles)
-        handles[fh] = opened
-        return fh
+    def _noted(self, held: Held) -> int:
+        """Put an open on record; return how much of the file was, or will be, fetched ahead."""
+        if held.parent not in self.inodes:
+            return 0
+        directory = self.inodes[held.parent].node
+        self.gatekeeper.opened(directory.trail.hex()[:AUDIT_DIGITS])
+        places = functools.partial(self.inodes.places, held)
+        return self._ahead.opened(places, directory.entry.tree, held.node.entry.name)
 
     @staticmethod
-    def _open(handles: dict[int, T], fh: int) -> T:
-        opened = handles.get(fh)
-        if opened is None:
-            raise FUSEError(errno.EBADF)
-        return opened
+    def _give(inode: int, content: Content) -> None:
+        """Give the kernel a small file whole, if it is in memory: then it need not ask for it.
 
-    def _release(self, handles: dict[int, OpenFile] | dict[int, OpenDirectory], fh: int) -> None:
-        opened = handles.pop(fh, None)
-        if opened is not None and opened.number in self.inodes:
-            self.inodes[opened.number].opened -= 1
-
-    def _parent(self, held: Held) -> Node | None:
-        return self.inodes[held.parent].node if held.parent in self.inodes else None
-
-
-def attributes(node: Node, number: int) -> EntryAttributes:
-    """Return a node's attributes as archived, nanoseconds included."""
-    entry = node.entry
-    result = EntryAttributes()
-    result.st_ino = number
-    result.entry_timeout = result.attr_timeout = TIMEOUT_S
-    result.st_mode = _FORMATS[entry.kind] | entry.mode
-    # 1 is what btrfs says of directories: find(1) then does not count subdirectories by it
-    result.st_nlink = 1 if node.is_directory else entry.links
-    result.st_uid, result.st_gid = entry.uid, entry.gid
-    result.st_rdev = entry.device
-    result.st_size = _size(entry)
-    result.st_blksize = PREFERRED_IO_BYTES
-    result.st_blocks = -(-stored_bytes(entry) // 512)
-    result.st_mtime_ns = result.st_atime_ns = entry.mtime_ns
-    result.st_ctime_ns = entry.ctime_ns
-    return result
-
-
-def _size(entry: Entry) -> int:
-    return len(entry.target) if entry.kind is Kind.SYMLINK else entry.size
+        Only while nobody has it open: the kernel would wait here for its own read of the same
+        pages, and that read for this loop.
+        """
+        data = content.read_cached(0, content.entry.size)
+        if data is not None:
+            with suppress(OSError):  # then it asks
+                pyfuse3.notify_store(inode, 0, data)  # type: ignore[arg-type]  # as in `read`

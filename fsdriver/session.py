@@ -1,5 +1,6 @@
 """From a grant and a reader to a mount that is served: which part takes which."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from agent.clock import Clock
 from agent.control.session_messages import WorkerGrant
 from agent.crypto.naming import IdKey
 from agent.model.snapshot import SnapshotInfo
-from fsdriver.ahead import ReadAhead
+from fsdriver.ahead import WORKERS, ReadAhead
 from fsdriver.cache import PageCache, PageReader
 from fsdriver.content import ContentReader
 from fsdriver.gatekeeper import Gatekeeper
@@ -34,9 +35,11 @@ async def serve_session(
     snapshots = [msgspec.msgpack.decode(raw, type=SnapshotInfo) for raw in grant.snapshots]
     until_ns = grant.newest_only_until_ns
     view = View(snapshots, until_ns, IdKey(grant.id_key), datetime.astimezone)
-    ahead = ReadAhead(view, pages, reader, (grant.cache_bytes - pages_bytes) // _AHEAD_SHARE)
+    ahead_bytes = (grant.cache_bytes - pages_bytes) // _AHEAD_SHARE
+    threads = ThreadPoolExecutor(WORKERS, "ahead")
+    ahead = ReadAhead(pages, pages.only, reader, ahead_bytes, threads.submit)
     operations = VitrineOperations(view, pages, reader, ahead, gatekeeper)
     own_path = at if isinstance(at, str) else ""
     begin(operations, own_path or f"/dev/fd/{at}", own=bool(own_path))
     deadline = Deadline(grant.ends_ns, grant.idle_s, clock)
-    await Mount(operations, ahead, gatekeeper, deadline, own_path).serve()
+    await Mount(operations, gatekeeper, deadline, own_path).serve()

@@ -116,11 +116,6 @@ class View:
         self._refuse_unlisted(directory)
         return Listing(self, directory)
 
-    def after(self, directory: Node, name: bytes, pages: Pages) -> Iterator[Entry]:
-        """Yield the entries that follow `name` in a directory of a snapshot, page by page."""
-        if directory.shelf is None and directory.entry.tree:
-            yield from _entries_after(TreeId(directory.entry.tree), name, pages, MAX_LEVELS)
-
     def snapshot_sources(self, info: SnapshotInfo, place: bytes, pages: Pages) -> list[Node]:
         """Return the source directories of one snapshot."""
         directory = snapshot_node(info, place, b"")
@@ -219,15 +214,6 @@ class Listing:
             else:
                 self._leaves.append(tree_id)
         return pages.page(self._leaves[number])
-
-
-def _entries_after(tree_id: TreeId, name: bytes, pages: Pages, levels: int) -> Iterator[Entry]:
-    page = pages.page(tree_id)
-    yield from page.entries[bisect_right(page.entries, name, key=_name) :]
-    if levels:
-        first = max(0, bisect_right(page.pages, name, key=_first) - 1)
-        for ref in page.pages[first:]:
-            yield from _entries_after(TreeId(ref.id), name, pages, levels - 1)
 
 
 def _entry_by_name(entries: Sequence[Entry], name: bytes) -> Entry:

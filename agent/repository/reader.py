@@ -16,6 +16,7 @@ from agent.repository.frames import Frame, FrameReader
 from agent.repository.index import Index
 
 MAX_LEVELS = 64  # of inner pages, which at least halve at each: 2^64 names would fit
+NEAR_CHUNKS = 8 * 1024  # 4 MB; looking a chunk up takes longer than anything else of a small read
 MAX_DEPTH = 8  # 64 extents times 1024^8: no file is longer; a hostile tree cannot make us recurse
 
 
@@ -27,6 +28,7 @@ class VaultReader:
         self._frames = frames
         self._index = index
         self._ids = ids
+        self._near: dict[bytes, ChunkLocation] = {}  # of chunks prefetched: where they lie
 
     def page(self, tree_id: TreeId | bytes) -> TreePage:
         """Return a tree page, verified and decoded."""
@@ -89,38 +91,28 @@ class VaultReader:
 
     def cached_chunk(self, chunk_id: ChunkId | bytes) -> memoryview | None:
         """Return the chunk if its frame is in memory already, else None; does not block."""
-        location = self.locate(chunk_id)
-        frame = self._frames.cached(location.frame, PackKind.DATA)
-        if frame is None:
-            return None
-        return self._checked(frame, chunk_id, location, PackKind.DATA)
+        return self._cached(chunk_id, PackKind.DATA)
 
     def prefetch(self, chunk_ids: Iterable[ChunkId | bytes]) -> None:
-        """Bring the frames of these chunks into memory, neighbours with one request.
+        """Bring these chunks into memory, verified, neighbours with one request.
 
         What is missing or damaged is left for `chunk` to report.
         """
-        found = (self._index.find(id_) for id_ in chunk_ids)
-        self._frames.prefetch((at.frame for at in found if at is not None), PackKind.DATA)
+        found = [(id_, at) for id_ in chunk_ids if (at := self._index.find(id_)) is not None]
+        self._frames.prefetch((at.frame for _, at in found), PackKind.DATA)
+        for id_, at in found:
+            frame = self._frames.cached(at.frame, PackKind.DATA)
+            if frame is not None:
+                with contextlib.suppress(ObjectDamaged):
+                    self._checked(frame, id_, at, PackKind.DATA)
+        if len(self._near) + len(found) > NEAR_CHUNKS:
+            self._near = {}
+        self._near.update(found)
 
-    def place(self, chunk_id: ChunkId | bytes) -> tuple[bytes, int]:
-        """Return pack and frame number of a data chunk: what is stored next is read next."""
-        frame = self.locate(chunk_id).frame
-        return frame.pack, frame.number
-
-    def prefetch_behind(self, chunk_id: ChunkId | bytes, frame: int, max_bytes: int) -> int:
-        """Bring the frames behind `frame` in the chunk's pack into memory; return the last one.
-
-        Stops at `max_bytes` of plaintext, or at the end of the pack.
-        """
-        wanted: list[FrameLocation] = []
-        for following in self._index.frames_after(chunk_id, frame):
-            if max_bytes < following.plain:
-                break
-            max_bytes -= following.plain
-            wanted.append(following)
-        self._frames.prefetch(wanted, PackKind.DATA)
-        return wanted[-1].number if wanted else frame
+    def cached_page(self, tree_id: TreeId | bytes) -> TreePage | None:
+        """Return a tree page if its frame is in memory already, else None; does not block."""
+        plain = self._cached(tree_id, PackKind.TREE)
+        return None if plain is None else decode_page(bytes(plain))
 
     def _entries(self, page: TreePage, levels: int) -> Iterator[Entry]:
         if not levels:
@@ -163,6 +155,17 @@ class VaultReader:
                     with contextlib.suppress(ObjectDamaged, ObjectMissing):
                         return self._at(other, id_, kind)
             raise
+
+    def _cached(self, id_: bytes, kind: PackKind) -> memoryview | None:
+        """Return the bytes by that name if they are in memory and sound."""
+        location = self._near.get(id_) or self.locate(id_)
+        frame = self._frames.cached(location.frame, kind)
+        if frame is None:
+            return None
+        try:
+            return self._checked(frame, id_, location, kind)
+        except ObjectDamaged:
+            return None  # another place may have it, which takes waiting
 
     def _at(self, location: ChunkLocation, id_: bytes, kind: PackKind) -> memoryview:
         return self._checked(self._frames.frame(location.frame, kind), id_, location, kind)

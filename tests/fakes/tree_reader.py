@@ -55,6 +55,10 @@ class TreeReaderFake:
         """Return a page."""
         return decode_page(self._stored_page(tree_id))
 
+    def cached_page(self, tree_id: TreeId | bytes) -> TreePage | None:
+        """Return nothing: pages have to be waited for."""
+        return None
+
     def extents(self, entry: Entry, start: int = 0) -> Iterator[tuple[int, Extent]]:
         """Yield (offset, extent) from the extent that holds `start` on."""
         at = 0
@@ -78,22 +82,6 @@ class TreeReaderFake:
         wanted = list(chunk_ids)
         self.prefetched += wanted
         self.warm.update(wanted)
-
-    def place(self, chunk_id: ChunkId | bytes) -> tuple[bytes, int]:
-        """Say that every chunk lies in a frame of its own, in the order they were stored in."""
-        return b"pack", list(self.chunks).index(ChunkId(bytes(chunk_id)))
-
-    def prefetch_behind(self, chunk_id: ChunkId | bytes, frame: int, max_bytes: int) -> int:
-        """Warm the chunks behind number `frame`."""
-        behind = list(self.chunks)[frame + 1 :]
-        taken = 0
-        for each in behind:
-            if max_bytes < len(self.chunks[each]):
-                break
-            max_bytes -= len(self.chunks[each])
-            taken += 1
-        self.prefetch(behind[:taken])
-        return frame + taken
 
     # -- what tests fill it with ----------------------------------------------------------------
 

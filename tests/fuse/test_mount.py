@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -377,3 +378,19 @@ def test_reads_anywhere_in_a_long_file_are_right(tmp_path: Path, make_session: M
     with open(session.path / "latest/s/f", "rb", buffering=0) as file:
         for at in (0, 5_999_999, 2_999_990, 999_990, 3_000_000, 49_999, 5_000_001, 6_000_000):
             assert os.pread(file.fileno(), 100_003, at) == data[at : at + 100_003]
+
+
+def test_small_file_in_memory_comes_with_the_open(source: Path, make_session: MakeSession) -> None:
+    """Its bytes are in the kernel's cache before anything is read; of an open file they stay so."""
+    (source / "two").write_bytes(b"one" * 1000)  # the same chunk as `one`
+    session = mounted(make_session, source)
+    place = session.path / "latest/study"
+    assert (place / "one").read_bytes() == b"one" * 1000
+    with open(place / "two", "rb", buffering=0) as file:
+        session.worker.send_signal(signal.SIGSTOP)
+        try:
+            assert os.pread(file.fileno(), 4096, 0) == b"one" * 1000
+        finally:
+            session.worker.send_signal(signal.SIGCONT)
+        with open(place / "two", "rb", buffering=0) as again:
+            assert again.read() == b"one" * 1000

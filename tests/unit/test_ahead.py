@@ -3,23 +3,19 @@
 from itertools import pairwise
 
 import pytest
-import trio
-from trio.testing import wait_all_tasks_blocked
 
-from agent.crypto.naming import IdKey
 from agent.model.tree import Entry, Kind
 from fsdriver.ahead import (
+    BATCH_BYTES,
     FIRST_WINDOW_BYTES,
     MAX_WINDOW_BYTES,
-    OpenPattern,
+    Job,
     ReadAhead,
     ReadPattern,
-    StoredPattern,
 )
 from fsdriver.content import Content
-from fsdriver.nodes import Node
-from fsdriver.view import View
-from tests.fakes.tree_reader import ID_KEY, TreeReaderFake
+from fsdriver.nodes import Place
+from tests.fakes.tree_reader import TreeReaderFake
 
 KiB = 1024
 BLOCK = 128 * KiB
@@ -55,106 +51,110 @@ def test_jump_starts_anew() -> None:
     assert (start, length) == (500_000_000 + 2 * BLOCK, FIRST_WINDOW_BYTES)
 
 
-def test_packs_read_in_the_order_of_writing_are_fetched_ahead() -> None:
-    """The third frame in order starts it; what was fetched is not asked for again."""
-    pattern = StoredPattern()
-    assert [pattern.note(frame) for frame in (4, 5)] == [False, False]
-    assert pattern.note(6)
-    pattern.fetched = 12
-    assert [pattern.note(frame) for frame in (7, 8, 8, 10)] == [False] * 4
-    assert pattern.note(11)
+def test_file_that_was_fetched_whole_is_not_fetched_again() -> None:
+    """Reading it in sequence asks for nothing before its end."""
+    pattern = ReadPattern(fetched=4 * BLOCK)
+    starts = [pattern.note(at, BLOCK)[0] for at in range(0, 4 * BLOCK, BLOCK)]
+    assert min(start for start in starts if start) == 4 * BLOCK
 
 
-def test_packs_read_here_and_there_are_not() -> None:
-    """Random access, and going back, cost what was asked for."""
-    pattern = StoredPattern()
-    assert not any(pattern.note(frame) for frame in (9, 2, 30, 7, 80, 3, 3, 50))
+class Tree:
+    """A source of directories and files of one chunk each, and somebody who opens them."""
+
+    def __init__(self, directories: int, files: int, file_bytes: int = 4000) -> None:
+        """Make it, with nothing opened."""
+        self.reader = TreeReaderFake()
+        self.jobs: list[Job] = []
+        self.ahead = ReadAhead(
+            self.reader, self.reader, self.reader, MAX_WINDOW_BYTES, self.jobs.append
+        )
+        self.paths: list[tuple[Place, Place]] = []
+        made = []
+        for number in range(directories):
+            names = [b"%04d" % each for each in range(files)]
+            entries = [self._file(b"%d" % number + name, name, file_bytes) for name in names]
+            tree = self.reader.put_directory(entries)
+            made.append(Entry(name=b"%04d" % number, kind=Kind.DIRECTORY, tree=tree))
+        root = self.reader.put_directory(made)
+        for above in made:
+            for number in range(files):
+                self.paths.append((Place(above.tree, b"%04d" % number), Place(root, above.name)))
+
+    def _file(self, salt: bytes, name: bytes, size: int) -> Entry:
+        data = (salt * size)[:size]
+        content, depth = self.reader.put_content([data])
+        return Entry(name=name, size=size, content=content, depth=depth)
+
+    def open(self, number: int, *, work: bool = True) -> int:
+        """Open the `number`th file of the walk; do the jobs that came of it."""
+        places = self.paths[number]
+        fetched = self.ahead.opened(lambda: places, *places[0])
+        while work and self.jobs:
+            self.jobs.pop(0)()
+        return fetched
 
 
-def test_files_opened_in_order_are_a_sequence_and_others_are_not() -> None:
-    """The third in order starts it; an earlier name stops it."""
-    pattern = OpenPattern()
-    assert not pattern.note(Entry(name=b"b", size=1))
-    assert pattern.note(Entry(name=b"c", size=1))
-    assert pattern.note(Entry(name=b"d", size=1))
-    assert not pattern.note(Entry(name=b"a", size=1))
+@pytest.mark.parametrize(("directories", "files"), [(1, 100), (100, 1), (10, 10)])
+def test_files_opened_as_a_walk_meets_them_are_fetched_ahead(directories: int, files: int) -> None:
+    """In one directory or over many: after three files all that follow are, each once."""
+    tree = Tree(directories, files)
+    found = [tree.open(number) for number in range(100)]
+    assert found == [0, 0, 0] + [BATCH_BYTES] * 97
+    assert len(tree.reader.prefetched) == len(set(tree.reader.prefetched)) == 97
 
 
-@pytest.fixture
-def images() -> tuple[TreeReaderFake, View, Node]:
-    """Return a directory of 100 files of one chunk each."""
-    reader = TreeReaderFake()
-    entries = []
+def test_small_files_are_fetched_many_at_a_time() -> None:
+    """A hundred opens: two jobs for threads, the second of which finds the end."""
+    tree = Tree(1, 100)
+    jobs = 0
     for number in range(100):
-        content, depth = reader.put_content([b"%04d" % number * 1000])
-        entries.append(Entry(name=b"%04d" % number, size=4000, content=content, depth=depth))
-    source = Entry(name=b"s", kind=Kind.DIRECTORY, tree=reader.put_directory(entries))
-    view = View(
-        [reader.snapshot([source], taken_ns=1)], 2**62, IdKey(ID_KEY), lambda moment: moment
-    )
-    latest = view.lookup(view.root, b"latest", reader)
-    return reader, view, view.lookup(latest, b"s", reader)
+        tree.open(number, work=False)
+        jobs += len(tree.jobs)
+        while tree.jobs:
+            tree.jobs.pop(0)()
+    assert jobs == 2
 
 
-async def settled() -> None:
-    """Wait until the threads have done what they were given."""
-    await trio.to_thread.run_sync(lambda: None)
-    await wait_all_tasks_blocked(0.01)
-
-
-async def test_next_files_of_a_directory_are_fetched(
-    images: tuple[TreeReaderFake, View, Node], nursery: trio.Nursery
-) -> None:
-    """After two files in order the following ones are in memory, each fetched once."""
-    reader, view, directory = images
-    ahead = ReadAhead(view, reader, reader, 1 << 20)
-    nursery.start_soon(ahead.run)
-    for number in range(3):
-        ahead.opened(directory, view.lookup(directory, b"%04d" % number, reader).entry)
-        await settled()
-    # one a digest names: chunks are in the order of the files
-    expected = [reader.ids.chunk_id(b"%04d" % number * 1000) for number in range(2, 100)]
-    assert reader.prefetched == expected
-
-
-async def test_small_files_are_fetched_many_at_a_time(
-    images: tuple[TreeReaderFake, View, Node],
-    nursery: trio.Nursery,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A hundred opens in order: two jobs for a thread, and none once nothing follows."""
-    reader, view, directory = images
-    ahead = ReadAhead(view, reader, reader, 1 << 20)
-    nursery.start_soon(ahead.run)
-    calls: list[int] = []
-    monkeypatch.setattr(reader, "prefetch", lambda ids: calls.append(len(ids)))
-    for number in range(100):
-        ahead.opened(directory, view.lookup(directory, b"%04d" % number, reader).entry)
-        await settled()
-    assert calls == [98, 0]
-
-
-async def test_files_opened_in_no_order_are_not_followed(
-    images: tuple[TreeReaderFake, View, Node], nursery: trio.Nursery
-) -> None:
+def test_files_opened_in_no_order_are_not_followed() -> None:
     """Looking at single images costs single images."""
-    reader, view, directory = images
-    ahead = ReadAhead(view, reader, reader, 1 << 20)
-    nursery.start_soon(ahead.run)
-    for name in (b"0050", b"0003", b"0099", b"0001"):
-        ahead.opened(directory, view.lookup(directory, name, reader).entry)
-        await settled()
-    assert reader.prefetched == []
+    tree = Tree(10, 10)
+    for number in (50, 3, 99, 1, 70, 22, 21, 20, 55, 57, 59):
+        tree.open(number)
+    assert tree.reader.prefetched == []
 
 
-async def test_more_work_than_fits_is_dropped(images: tuple[TreeReaderFake, View, Node]) -> None:
+def test_walk_that_leaves_some_out_is_still_one() -> None:
+    """What is passed over is not waited for, and does not count as fetched ahead for ever."""
+    tree = Tree(100, 1, file_bytes=500_000)
+    found = [tree.open(number) for number in (0, 1, 2, *range(3, 100, 3))]
+    assert found == [0, 0, 0] + [BATCH_BYTES] * 33
+    assert len(tree.reader.prefetched) >= 90
+
+
+def test_walk_is_fetched_a_bounded_stretch_ahead() -> None:
+    """With nobody opening more, fetching ends; each job takes a few megabytes."""
+    tree = Tree(1, 100, file_bytes=500_000)
+    for number in range(3):
+        tree.open(number)
+    assert BATCH_BYTES <= 500_000 * len(tree.reader.prefetched) <= MAX_WINDOW_BYTES
+
+
+def test_two_walks_do_not_disturb_each_other() -> None:
+    """Two readers in two places, in turn: both are followed."""
+    tree = Tree(2, 100)
+    found = [tree.open(number + offset) for number in range(100) for offset in (0, 100)]
+    assert found[-180:] == [BATCH_BYTES] * 180
+
+
+def test_more_work_than_fits_is_dropped() -> None:
     """With nobody working the queue fills and nothing waits, grows or fails."""
-    reader, view, directory = images
-    ahead = ReadAhead(view, reader, reader, 1 << 20)
-    entry = view.lookup(directory, b"0000", reader).entry
-    long = Entry(name=b"l", size=1 << 40, content=entry.content)
+    tree = Tree(1, 1)
+    (chunk,) = tree.reader.chunks
+    content, _ = tree.reader.put_content([tree.reader.chunks[chunk]])
+    long = Entry(name=b"l", size=1 << 40, content=content)
     for _ in range(1000):
         pattern = ReadPattern()
-        ahead.read(Content(long, reader), pattern, 0, BLOCK)
-        ahead.read(Content(long, reader), pattern, BLOCK, BLOCK)
-    assert reader.prefetched == []
+        tree.ahead.read(Content(long, tree.reader), pattern, 0, BLOCK)
+        tree.ahead.read(Content(long, tree.reader), pattern, BLOCK, BLOCK)
+    assert 0 < len(tree.jobs) < 100
+    assert tree.reader.prefetched == []

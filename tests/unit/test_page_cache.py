@@ -1,8 +1,10 @@
 """Decoded pages in bounded memory."""
 
+import pytest
+
 from agent.model.ids import TreeId
 from agent.model.tree import Entry, TreePage
-from fsdriver.cache import PageCache
+from fsdriver.cache import NotCached, PageCache
 
 
 class Pages:
@@ -11,11 +13,28 @@ class Pages:
     def __init__(self) -> None:
         """Start at none."""
         self.read: list[TreeId] = []
+        self.in_memory: set[bytes] = set()
 
     def page(self, tree_id: TreeId) -> TreePage:
         """Return a page named like its id, with a kilobyte of content."""
         self.read.append(tree_id)
         return TreePage(entries=(Entry(name=tree_id, content=bytes(1000)),))
+
+    def cached_page(self, tree_id: TreeId) -> TreePage | None:
+        """Return a page that need not be waited for."""
+        return self.page(tree_id) if tree_id in self.in_memory else None
+
+
+def test_page_whose_bytes_are_in_memory_is_not_waited_for() -> None:
+    """It is decoded at once, and kept; another one would take waiting."""
+    pages = Pages()
+    pages.in_memory = {b"a"}
+    cache = PageCache(pages, 100_000)
+    for _ in range(2):
+        assert cache.only.page(TreeId(b"a")).entries[0].name == b"a"
+    assert pages.read == [b"a"]
+    with pytest.raises(NotCached):
+        cache.only.page(TreeId(b"b"))
 
 
 def test_page_is_read_once_while_there_is_room() -> None:

@@ -65,25 +65,40 @@ def test_chunks_and_pages_come_back_by_id(tmp_path: Path) -> None:
     assert reader.page(page).entries[0].name == b"a"
 
 
-def test_what_lies_behind_a_chunk_in_its_pack_can_be_fetched(tmp_path: Path) -> None:
-    """In order, so many as fit, and never the frames of another pack."""
+def test_what_is_in_memory_is_told_without_waiting(tmp_path: Path) -> None:
+    """Chunks that were prefetched, and pages whose neighbour was read; nothing else."""
     vault = _Vault(tmp_path)
     ids = vault.keys.ids()
-    chunks = [os.urandom(200_000) for _ in range(5)]
-    pack = vault.writer.builder(PackKind.DATA)
+    chunks = [os.urandom(200_000) for _ in range(3)]
     for chunk in chunks:
-        pack.add(ids.chunk_id(chunk), chunk)
+        vault.store_as(ids.chunk_id(chunk), chunk)
+    other = encode_page(TreePage(entries=(Entry(name=b"b"),)))
+    pack = vault.writer.builder(PackKind.TREE)
+    pages = [put_page(vault.writer, pack, page) for page in (PAGE, other)]
     vault.writer.put(pack)
-    vault.store_as(ids.chunk_id(b"apart"), b"apart")
+    vault.writer.flush()
     reader = open_reader(vault.store, vault.secrets, tmp_path / "r")
-    names = [ids.chunk_id(chunk) for chunk in chunks]
-    assert [reader.place(name)[1] for name in names] == [0, 1, 2, 3, 4]
-    assert reader.prefetch_behind(names[0], 0, 450_000) == 2
-    held = [reader.cached_chunk(name) is not None for name in names]
-    assert held == [False, True, True, False, False]
-    assert reader.prefetch_behind(names[0], 2, 10_000_000) == 4
-    assert reader.prefetch_behind(names[0], 4, 10_000_000) == 4
-    assert reader.cached_chunk(ids.chunk_id(b"apart")) is None
+    reader.prefetch([ids.chunk_id(chunk) for chunk in chunks[:2]])
+    held = [reader.cached_chunk(ids.chunk_id(chunk)) for chunk in chunks]
+    assert held == [*chunks[:2], None]
+    assert reader.cached_page(pages[1]) is None
+    assert reader.page(pages[0]).entries[0].name == b"a"
+    found = reader.cached_page(pages[1])
+    assert found is not None
+    assert found.entries[0].name == b"b"
+
+
+def test_wrong_bytes_in_memory_are_not_told(tmp_path: Path) -> None:
+    """A hostile writer stored others under the name: prefetching goes on, reading says so."""
+    vault = _Vault(tmp_path)
+    ids = vault.keys.ids()
+    name = ids.chunk_id(b"right")
+    vault.store_as(name, b"wrong")
+    reader = open_reader(vault.store, vault.secrets, tmp_path / "r")
+    reader.prefetch([name])
+    assert reader.cached_chunk(name) is None
+    with pytest.raises(ObjectDamaged):
+        reader.chunk(name)
 
 
 def test_an_id_that_no_index_knows_is_missing(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from agent.model.ids import TreeId
 from agent.model.snapshot import SnapshotInfo
 from agent.model.tree import Entry, Flaw, Kind, PageRef, TreePage
 from fsdriver.cache import NotCached, PageCache
-from fsdriver.nodes import Node
+from fsdriver.nodes import Node, Place
 from fsdriver.view import View
+from fsdriver.walk import following
 from tests.fakes.tree_reader import ID_KEY, TreeReaderFake
 
 SECOND_NS = 1_000_000_000
@@ -157,15 +158,35 @@ def test_listing_goes_on_from_any_position_it_gave() -> None:
 
 
 def test_entries_after_a_name_are_the_ones_that_follow() -> None:
-    """What reading ahead walks: from the middle, across pages, to the end."""
+    """From the middle of a large directory, across pages, to the end; no page too many."""
     reader = TreeReaderFake()
-    view, directory, entries = large(reader, 3_000)
-    following = [entry.name for entry in view.after(directory, entries[1_000], reader)]
-    assert following == entries[1_001:]
+    _, directory, entries = large(reader, 3_000)
+    tree = directory.entry.tree
+    found = [entry.name for _, entry in following([Place(tree, entries[1_000])], reader)]
+    assert found == entries[1_001:]
     pages = CountedPages(reader)
-    assert [e.name for e in islice(view.after(directory, b"", pages), 2)] == entries[:2]
+    first = islice(following([Place(tree, b"")], pages), 2)
+    assert [entry.name for _, entry in first] == entries[:2]
     assert pages.read <= 3
-    assert list(view.after(view.root, b"", reader)) == []
+
+
+def test_a_walk_goes_down_and_up_again() -> None:
+    """Depth first, names in order, on from any file, whatever lies above it."""
+    reader = TreeReaderFake()
+
+    def directory(name: bytes, *below: Entry) -> Entry:
+        return Entry(name=name, kind=Kind.DIRECTORY, tree=reader.put_directory(below))
+
+    file = Entry(name=b"f")
+    inner = directory(b"b", directory(b"p", file), directory(b"q"), directory(b"r", file))
+    root = directory(b"", directory(b"a", file), inner, file, directory(b"g", file))
+    inside = reader.page(TreeId(inner.tree)).entries[0]
+    places = [Place(inside.tree, b"f"), Place(inner.tree, b"p"), Place(root.tree, b"b")]
+    met = [(tree, entry.name) for tree, entry in following(places, reader)]
+    assert [name for _, name in met] == [b"q", b"r", b"f", b"f", b"g", b"f"]
+    assert met[3] == (root.tree, b"f")
+    flat = [entry.name for _, entry in following(places, reader, deep=False)]
+    assert flat == [b"q", b"r", b"f", b"g"]
 
 
 def test_pages_that_are_not_here_are_not_waited_for() -> None:
