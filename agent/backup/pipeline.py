@@ -163,7 +163,7 @@ class Pipeline:
         """Note, before the first pack is put, that a crash from now on leaves packs to adopt."""
         if self._journal.fact("clean"):
             self._journal.note("clean", b"")
-            self._journal.note("packs", b"%d" % self._writer.packs_record)
+            self._journal.note("packs", b"%d" % self._writer.reliance.record)
             self._journal.commit()
 
     def _apply(self, result: BatchResult) -> None:

@@ -34,13 +34,14 @@ def noted(journal: Journal) -> Previous | None:
 def heed_prune(journal: Journal, writer: VaultWriter) -> None:
     """Have a journal rebuilt that may name chunks which prune has condemned since.
 
-    Only one of an interrupted run can: a clean one names what the last snapshot needs, and that is
-    never removed.
+    Only one of an interrupted run can, or one that lies behind the last snapshot: else it names
+    what that needs, which is never removed.
     """
+    writer.reliance.inherit()
     record = journal.fact("packs")
-    if record and writer.condemned_since(int(record)):
+    if record and writer.reliance.condemned_since(int(record)):
         journal.rebuild("speaks of packs that may have been deleted since")
-    journal.note("packs", b"%d" % writer.packs_record)
+    journal.note("packs", b"%d" % writer.reliance.record)
 
 
 def forget(journal: Journal) -> None:
@@ -49,6 +50,12 @@ def forget(journal: Journal) -> None:
     journal.rebuild("is begun anew, as was asked for")
     if last:
         journal.note("last", last)  # the snapshot that it names is on record
+
+
+def is_old(tip: Tip, journal: Journal) -> bool:
+    """Tell whether the journal was put back: there is a later snapshot than it knows."""
+    known = noted(journal)
+    return known is not None and tip.sequence > known.tip.sequence
 
 
 def is_behind(tip: Tip, journal: Journal) -> bool:

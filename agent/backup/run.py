@@ -18,7 +18,15 @@ from agent.backup.canaries import Canaries
 from agent.backup.journal import Journal
 from agent.backup.pages import Pages
 from agent.backup.pipeline import Counts, Pipeline
-from agent.backup.previous import Previous, forget, heed_prune, is_behind, note, noted
+from agent.backup.previous import (
+    Previous,
+    forget,
+    heed_prune,
+    is_behind,
+    is_old,
+    note,
+    noted,
+)
 from agent.backup.request import Outcome, Request
 from agent.backup.scan import Scan
 from agent.backup.signs import DEFAULT_LIMITS, Limits
@@ -38,7 +46,6 @@ from agent.errors import JournalError, SourceUnavailable, VitrineError
 from agent.model.snapshot import Snapshot, SnapshotInfo
 from agent.repository import layout
 from agent.repository.chain import decode_snapshot
-from agent.repository.condemned import LEASE_S
 from agent.repository.indexcache import IndexCache
 from agent.repository.writer import Tip, VaultWriter
 from agent.store.base import Store
@@ -58,7 +65,6 @@ class _Prepared(NamedTuple):
     missing: dict[bytes, str]
     vigil: Vigil
     started_ns: int
-    began: float  # monotonic, before index and record were read
 
 
 class VaultBackup:
@@ -143,7 +149,7 @@ class VaultBackup:
     # -- before ---------------------------------------------------------------------------------
 
     def _prepare(self, reread: bool) -> _Prepared:
-        started_ns, began = self._clock.now_ns(), self._clock.monotonic()
+        started_ns = self._clock.now_ns()
         writer = VaultWriter(self._store, self._keys, self._cache)
         if reread:
             self._tip = None
@@ -163,7 +169,7 @@ class VaultBackup:
                 hint="check that the sources exist and that the agent may read them",
             )
         vigil = self._watching(journal, pages, ready, started_ns)
-        return _Prepared(journal, pages, writer, labels, ready, missing, vigil, started_ns, began)
+        return _Prepared(journal, pages, writer, labels, ready, missing, vigil, started_ns)
 
     def _watching(
         self, journal: Journal, pages: Pages, ready: Sequence[ReadySource], started_ns: int
@@ -189,7 +195,7 @@ class VaultBackup:
                 journal.rebuild("speaks of a later state of the repository")
             elif reread:
                 forget(journal)
-            if not journal.fact("clean"):
+            if not journal.fact("clean") or is_old(self._tip, journal):
                 heed_prune(journal, writer)
                 adopted = writer.adopt_orphans()
                 if adopted:
@@ -244,8 +250,6 @@ class VaultBackup:
             changes=seen.changes,
             signs=seen.signs,
         )
-        if self._clock.monotonic() - prepared.began > LEASE_S:
-            writer.renew()
         info = writer.commit(snapshot)
         self._tip = Tip(snapshot.sequence, info.id)
         self._record(info)  # before the note, which is what says that this was done

@@ -11,7 +11,7 @@ import msgspec
 
 from agent.crypto.box import IndexKey
 from agent.crypto.signing import SigningKey, VerifyKey
-from agent.errors import ObjectDamaged
+from agent.errors import ObjectDamaged, ObjectMissing, StoreUnavailable
 from agent.model.decoding import UNDECODABLE
 from agent.model.ids import PackId, VaultId
 from agent.repository import layout, signedbox
@@ -22,6 +22,8 @@ from agent.store.base import Store
 MAX_RECORD_BYTES: Final = 64 * MiB  # a million packs on their way out: 32 TB
 LEASE_S: Final = 24 * 3600.0  # what a writer read of index and record holds for so long
 MIN_GRACE_NS: Final = 3 * 24 * 3600 * 10**9  # between condemned and deleted: three leases
+REMEMBERED: Final = 30  # a deleted pack is listed in at least so many records
+LOOKS: Final = 8  # at records that maintenance replaces meanwhile; it does so once a run
 FORM = Form(b"VITRCOND", b"vitrine condemned 1", "a record of packs", "the vault's authority")
 
 
@@ -85,12 +87,17 @@ def newest_record(
     Writers have no authority key: another writer of the vault could make them store things again,
     and no more.  Raises ObjectDamaged: without the record nobody knows what may be relied on.
     """
-    numbers = record_numbers(store, vault)
-    if not numbers:
-        return PackRecord(vault, 0, 0)
-    name = layout.pack_record(vault, numbers[-1])
-    data = get_bounded(store, name, MAX_RECORD_BYTES)
-    return decode_record(data, key, authority, vault, numbers[-1])
+    for _ in range(LOOKS):
+        numbers = record_numbers(store, vault)
+        if not numbers:
+            return PackRecord(vault, 0, 0)
+        name = layout.pack_record(vault, numbers[-1])
+        try:
+            data = get_bounded(store, name, MAX_RECORD_BYTES)
+        except ObjectMissing:
+            continue  # a newer one had come, and this one went
+        return decode_record(data, key, authority, vault, numbers[-1])
+    raise StoreUnavailable("records of packs come and go faster than they can be read")
 
 
 def _place(vault: VaultId, number: int) -> bytes:

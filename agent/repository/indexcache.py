@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 MAX_INDEX_BYTES = 256 * 1024 * 1024  # ten times what a writer merges to; a lying one costs no more
 _SUFFIX = ".idx"
+_LOOKS = 8  # at a listing that the pruner changes meanwhile; it does so a few times a run
 _UNFINISHED = "new-"  # a copy whose writing was interrupted
 _CONTEXT = b"vitrine index\0"
 
@@ -49,6 +50,21 @@ class IndexCache:
         A damaged index object is logged and left out: what it lists is then in no index, which
         a reader reports and a writer repairs from the packs (VaultWriter.adopt_orphans).
         """
+        for look in range(1, _LOOKS + 1):
+            try:
+                live = self._fetch_live(is_last_look=look == _LOOKS)
+            except ObjectMissing:
+                _log.info("an index object was replaced meanwhile: its successor is looked for")
+                continue
+            self._keep_only(live)
+            break
+        return Index(self._open.values())
+
+    def _fetch_live(self, *, is_last_look: bool) -> set[str]:
+        """Open the live files; raise ObjectMissing where a listed one is gone by now.
+
+        At the last look that one is left out.
+        """
         # Largest first: what supersedes is larger than what it supersedes, which then needs
         # neither fetching nor a descriptor, however long the pruner has not come.
         found = sorted(self._store.list(layout.indexes(self._vault)), key=lambda o: -o.size)
@@ -58,13 +74,17 @@ class IndexCache:
             id_ = layout.index_id(listed.name)
             if id_ is None or id_.hex() in superseded:
                 continue
-            file = self._open.get(id_.hex()) or self._readable(id_.hex(), listed.name)
+            try:
+                file = self._open.get(id_.hex()) or self._readable(id_.hex(), listed.name)
+            except ObjectMissing:
+                if not is_last_look:
+                    raise
+                continue
             if file is not None:
                 self._open[file.name] = file
                 present.add(file.name)
                 superseded.update(old.hex() for old in file.supersedes)
-        self._keep_only(present - superseded)
-        return Index(self._open.values())
+        return present - superseded
 
     def add(self, id_: IndexId, plain: bytes) -> Index:
         """Take in an index object that the caller has just put, without fetching it."""
@@ -86,7 +106,7 @@ class IndexCache:
         return opened
 
     def _readable(self, hexadecimal: str, name: str) -> IndexFile | None:
-        """Return the file, fetched if need be; None where the object is damaged or gone."""
+        """Return the file, fetched if need be; None where the object is damaged."""
         try:
             if self._path(hexadecimal).exists():
                 return self._mapped(hexadecimal)
@@ -98,8 +118,6 @@ class IndexCache:
             return self._mapped(hexadecimal)
         except ObjectDamaged as error:
             _log.warning("%s is left out: %s", name, error)
-        except ObjectMissing:
-            _log.info("%s was pruned meanwhile", name)
         return None
 
     def _mapped(self, hexadecimal: str) -> IndexFile:

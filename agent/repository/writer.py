@@ -26,12 +26,12 @@ from agent.model.location import PackKind
 from agent.model.snapshot import Snapshot, SnapshotInfo
 from agent.repository import layout
 from agent.repository.chain import Chains, encode_snapshot, find_tip
-from agent.repository.condemned import newest_record
 from agent.repository.idfilter import IdFilter
 from agent.repository.index import Index, IndexFile, encode, merge
 from agent.repository.indexcache import IndexCache, seal_index
 from agent.repository.pack import Contents, PackBuilder
 from agent.repository.packtable import check_bytes, read_contents
+from agent.repository.reliance import Reliance
 from agent.store.base import Store
 
 _log = logging.getLogger(__name__)
@@ -66,9 +66,7 @@ class VaultWriter:
         self._signer = keys.signer()
         self._host = keys.host()
         self._cache = cache
-        self._packs_leaving = newest_record(store, keys.vault, self._index_key)
-        self._doomed = self._packs_leaving.doomed()
-        self._relied: set[PackId] = set()  # packs that this run's snapshot may need
+        self.reliance = Reliance(store, keys.vault, self._index_key)
         self._index: Index = cache.refresh()
         self._first_index = self._index  # files that are merged meanwhile stay mapped
         self._filter = IdFilter()  # of what came since
@@ -85,34 +83,13 @@ class VaultWriter:
 
     def claim_all(self, ids: Iterable[bytes]) -> set[bytes]:
         """Return those of `ids` that the caller must store, as `claim` tells of each."""
-        wanted = set(self._first_index.unknown(ids, self._doomed, self._relied))
+        wanted = set(self._first_index.unknown(ids, self.reliance.doomed, self.reliance.packs))
         with self._lock:  # in which nothing moves from the sets to the index
             maybe = self._filter.matching(wanted)
             wanted.difference_update([id_ for id_ in maybe if self._has_come(id_)])
             self._filter.add(wanted)
             self._claimed |= wanted
         return wanted
-
-    @property
-    def packs_record(self) -> int:
-        """The number of the record of packs on their way out that this run heeds."""
-        return self._packs_leaving.number
-
-    def condemned_since(self, number: int) -> bool:
-        """Tell whether a pack was condemned after the record `number`."""
-        return self._packs_leaving.condemning > number
-
-    def renew(self) -> None:
-        """Look again, in a run that has taken longer than LEASE_S, before it commits.
-
-        Raises StoreUnavailable where a pack that it relied on was condemned meanwhile.
-        """
-        leaving = newest_record(self._store, self._vault, self._index_key)
-        if self._relied & leaving.doomed():
-            raise StoreUnavailable(
-                "packs that this long run relied on are being deleted: it commits nothing",
-                hint="take the snapshot again; what was lost to it is then stored anew",
-            )
 
     def builder(self, kind: PackKind) -> PackBuilder:
         """Return an empty pack to fill."""
@@ -132,7 +109,11 @@ class VaultWriter:
         return self._unindexed_chunks >= FLUSH_CHUNKS
 
     def flush(self) -> None:
-        """Index every pack that was put: from here on a crash loses none of them."""
+        """Index every pack that was put: from here on a crash loses none of them.
+
+        Raises StoreUnavailable where packs that this run relies on are being deleted.
+        """
+        self.reliance.check()
         while packs := self._next_unindexed():
             self._put_index(encode(packs))
             with self._lock:
@@ -144,8 +125,8 @@ class VaultWriter:
     def commit(self, snapshot: Snapshot) -> SnapshotInfo:
         """Flush, then put the snapshot; it must follow `tip()`.
 
-        Raises StoreUnavailable where anything claimed is in no pack: the snapshot would name what
-        is not there.
+        Raises StoreUnavailable where anything claimed is in no pack, or a pack that it relies on
+        is being deleted: the snapshot would name what is not there.
         """
         if self._claimed:
             raise StoreUnavailable(
@@ -153,6 +134,7 @@ class VaultWriter:
                 hint="take the snapshot again; what was stored is not stored twice",
             )
         self.flush()
+        self.reliance.check()
         data = encode_snapshot(snapshot, self._index_key, self._signer)
         try:
             name = layout.snapshot(self._vault, self._host, snapshot.sequence)
@@ -171,7 +153,7 @@ class VaultWriter:
         adopted = 0
         for listed in self._store.list(layout.PACKS):
             pack = layout.pack_id(listed.name)
-            if pack is None or pack in indexed or pack in self._doomed:
+            if pack is None or pack in indexed or pack in self.reliance.doomed:
                 continue
             contents = self._orphan(pack, listed.size)
             if contents is not None:
@@ -202,12 +184,12 @@ class VaultWriter:
         """Tell whether an id is promised, stored or indexed; the lock is held."""
         if id_ in self._claimed or id_ in self._stored:
             return True
-        return not self._index.unknown((id_,), self._doomed, self._relied)
+        return not self._index.unknown((id_,), self.reliance.doomed, self.reliance.packs)
 
     def _took(self, contents: Contents) -> None:
         """Note a durable pack; the lock is held."""
         ids = [chunk.id for chunk in contents.chunks]
-        self._relied.add(contents.pack)
+        self.reliance.packs.add(contents.pack)
         self._stored.update(ids)  # first: an id must never be seen in neither set
         self._claimed.difference_update(ids)
         self._unindexed.append(contents)
@@ -236,12 +218,11 @@ class VaultWriter:
 
     def _mergeable(self) -> list[IndexFile]:
         """Return the index files that list no doomed pack: no merge may bring back what is gone."""
-        if not self._doomed:
+        doomed = self.reliance.doomed
+        if not doomed:
             return list(self._index.files)
         return [
-            file
-            for file in self._index.files
-            if not any(row.id in self._doomed for row in file.packs())
+            file for file in self._index.files if not any(row.id in doomed for row in file.packs())
         ]
 
     def _put_index(self, plain: bytes) -> None:

@@ -166,7 +166,7 @@ def test_a_run_under_way_keeps_its_packs_for_the_waits(tmp_path: Path) -> None:
     for _ in range(2):
         report = prune(fixture.store, fixture.vault.secrets, tmp_path)
         assert (report.noted, report.condemned) == (1, 0)
-    writer.renew()
+    writer.flush()
 
 
 def test_a_long_run_does_not_commit_what_was_condemned_under_it(thinned: BackupFixture) -> None:
@@ -179,7 +179,7 @@ def test_a_long_run_does_not_commit_what_was_condemned_under_it(thinned: BackupF
     for _ in range(4):
         prune(thinned.store, thinned.vault.secrets, thinned.scratch)
     with pytest.raises(StoreUnavailable, match="commits nothing"):
-        writer.renew()
+        writer.flush()
     assert LEASE_S * 3 * 10**9 <= 3 * DAY_NS
 
 

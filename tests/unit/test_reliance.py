@@ -1,0 +1,188 @@
+"""What a run relies on is there when it commits, however long it takes, whatever it took over."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from agent.crypto.signing import SigningKey
+from agent.errors import StoreUnavailable
+from agent.repository import layout
+from agent.repository.condemned import REMEMBERED, PackRecord, encode_record, newest_record
+from agent.repository.index import merge
+from agent.repository.indexcache import IndexCache, seal_index
+from agent.repository.reliance import Reliance
+from agent.repository.writer import VaultWriter
+from agent.store.base import Store
+from agent.store.memory import MemoryStore
+from tests.fakes.backups import BackupFixture
+from tests.fakes.pruning import prune, prune_to_the_end
+from tests.fakes.removing import remove
+from tests.fakes.stores import RecordingStore
+from tests.fakes.vaults import Vault, make_vault, snapshots
+
+KB = 1024
+
+
+class Meanwhile(RecordingStore):
+    """Lets something happen once, before an object below a prefix is first looked at."""
+
+    def __init__(self, inner: Store, prefix: str, happens: Callable[[], None]) -> None:
+        """Take what happens."""
+        super().__init__(inner)
+        self.prefix = prefix
+        self.happens: Callable[[], None] | None = happens
+
+    def before(self, operation: str, name: str) -> None:
+        """Have it happen."""
+        super().before(operation, name)
+        if operation != "list" and name.startswith(self.prefix) and self.happens is not None:
+            happens, self.happens = self.happens, None
+            happens()
+
+
+def write(fixture: BackupFixture, name: str, seed: int) -> None:
+    """Write a file that no other is like."""
+    Path(os.fsdecode(fixture.source), name).write_bytes(Random(seed).randbytes(200 * KB))
+
+
+def put_record(store: Store, vault: Vault, number: int, condemning: int = 0) -> None:
+    """Put a record of packs that lists none."""
+    secrets = vault.secrets
+    record = PackRecord(secrets.vault, number, 0, condemning=condemning)
+    data = encode_record(record, secrets.reader().index(), SigningKey(secrets.authority))
+    store.put(layout.pack_record(secrets.vault, number), [data])
+
+
+def reliance(store: Store, vault: Vault) -> Reliance:
+    """Return what a run that begins now relies on: nothing yet."""
+    return Reliance(store, vault.secrets.vault, vault.secrets.reader().index())
+
+
+def test_an_index_object_replaced_between_listing_and_reading_is_found_in_its_successor(
+    tmp_path: Path,
+) -> None:
+    """Who lists, and is slow to read, misses nothing: it lists again."""
+    fixture = BackupFixture(MemoryStore(), tmp_path)
+    write(fixture, "file", 1)
+    fixture.run()
+    keys = fixture.vault.secrets.reader()
+    known = IndexCache(tmp_path / "known", fixture.store, keys.vault, keys.index()).refresh()
+
+    def replace() -> None:
+        for file in known.files:
+            id_, box = seal_index(merge([file]), keys.index())
+            fixture.store.put(layout.index(keys.vault, id_), [box])
+            fixture.store.delete(layout.index(keys.vault, file.id))
+
+    store = Meanwhile(fixture.store, layout.indexes(keys.vault), replace)
+    found = IndexCache(tmp_path / "slow", store, keys.vault, keys.index()).refresh()
+    assert sum(f.chunk_count for f in found.files) == sum(f.chunk_count for f in known.files) > 0
+
+
+def test_a_record_replaced_between_listing_and_reading_is_read_in_its_successor() -> None:
+    """Maintenance deletes the older one once the newer is there."""
+    inner = MemoryStore()
+    vault = make_vault(inner)
+    id_ = vault.secrets.vault
+    put_record(inner, vault, 1)
+
+    def replace() -> None:
+        put_record(inner, vault, 2)
+        inner.delete(layout.pack_record(id_, 1))
+
+    store = Meanwhile(inner, layout.pack_records(id_), replace)
+    assert newest_record(store, id_, vault.secrets.reader().index()).number == 2
+
+
+def test_who_took_over_a_journal_commits_nothing_once_anything_was_condemned() -> None:
+    """Which packs an interrupted run relied on nobody knows: it may be any."""
+    store = MemoryStore()
+    vault = make_vault(store)
+    put_record(store, vault, 1)
+    heir, other = reliance(store, vault), reliance(store, vault)
+    heir.inherit()
+    put_record(store, vault, 2)
+    heir.check()
+    put_record(store, vault, 3, condemning=3)
+    other.check()
+    with pytest.raises(StoreUnavailable, match="commits nothing"):
+        heir.check()
+    with pytest.raises(StoreUnavailable):
+        heir.check()
+
+
+def test_a_run_longer_than_records_remember_commits_nothing_once_anything_was_condemned() -> None:
+    """What was condemned and deleted under it may be listed no more."""
+    store = MemoryStore()
+    vault = make_vault(store)
+    put_record(store, vault, 1)
+    long, longer = reliance(store, vault), reliance(store, vault)
+    put_record(store, vault, REMEMBERED, condemning=2)
+    long.check()
+    put_record(store, vault, REMEMBERED + 1, condemning=2)
+    with pytest.raises(StoreUnavailable):
+        longer.check()
+
+
+def test_a_clean_journal_that_was_put_back_is_not_believed_after_a_sweep(
+    tmp_path: Path, expect_log: Callable[..., None]
+) -> None:
+    """A machine set back by weeks knows a snapshot that is gone, and files that are as it says."""
+    expect_log("may have been deleted since")
+    fixture = BackupFixture(MemoryStore(), tmp_path)
+    write(fixture, "kept", 1)
+    write(fixture, "went and came back", 2)
+    fixture.run()
+    fixture.backup.close()
+    path = Path(os.fsdecode(fixture.source), "went and came back")
+    aside = tmp_path / "aside"
+    shutil.copytree(tmp_path / "state", tmp_path / "image of the machine")
+    path.rename(aside)  # with inode and times, as an image of the machine brings it back
+    fixture.backup = fixture.another()
+    fixture.run()
+    fixture.backup.close()
+    secrets = fixture.vault.secrets
+    remove(fixture.store, secrets, snapshots(fixture.store, secrets)[:1])
+    prune_to_the_end(fixture.store, secrets, tmp_path)
+
+    shutil.rmtree(tmp_path / "state")
+    (tmp_path / "image of the machine").rename(tmp_path / "state")
+    aside.rename(path)
+    fixture.backup = fixture.another()
+    fixture.run()
+    assert not fixture.differences()
+
+
+def test_an_interrupted_runs_packs_condemned_under_the_next_stop_it(
+    tmp_path: Path, expect_log: Callable[..., None]
+) -> None:
+    """They are in an index and the journal names them, but this run neither stored nor met them."""
+    expect_log("may have been deleted since")
+    fixture = BackupFixture(MemoryStore(), tmp_path)
+    write(fixture, "first", 1)
+    fixture.run()
+    write(fixture, "second", 2)
+    secrets = fixture.vault.secrets
+    commit = VaultWriter.commit
+
+    def die(self: VaultWriter, snapshot: object) -> None:
+        raise StoreUnavailable("the power went")
+
+    def take_days(self: VaultWriter, snapshot: object) -> object:
+        for _ in range(4):
+            prune(fixture.store, secrets, tmp_path)
+        return commit(self, snapshot)  # type: ignore[arg-type]  # what run.py gave
+
+    with pytest.MonkeyPatch.context() as patch:
+        for instead in (die, take_days):
+            patch.setattr(VaultWriter, "commit", instead)
+            with pytest.raises(StoreUnavailable):
+                fixture.run()
+            fixture.restart()
+    prune_to_the_end(fixture.store, secrets, tmp_path)
+    fixture.run()
+    assert not fixture.differences()
