@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.lastverify import described
+from agent.cli.lastverify import described, last_verification
 from agent.cli.output import (
     console,
     counted,
@@ -25,7 +25,7 @@ from agent.config import AgentConfig, AgentVaultConfig, GateConfig, GateVaultCon
 from agent.control.messages import Progress
 from agent.crypto.keyfiles import load_keys
 from agent.crypto.secrets import ReaderKeys, WriterKeys
-from agent.errors import ConfigInvalid, ObjectDamaged
+from agent.errors import ConfigInvalid, NotFound, ObjectDamaged
 from agent.maintained import maintenance
 from agent.maintenance.contents import ContentsReport
 from agent.maintenance.rotation import RotationReport
@@ -42,15 +42,17 @@ from agent.store.local import LocalStore
 )
 @click.option("--read-data", is_flag=True, help="Read every byte and compare it with its name.")
 @click.option("--rotate", is_flag=True, help="Read the thirtieth that is due, and heal it.")
+@click.option("--last", is_flag=True, help="Say when every byte was last read; read nothing now.")
 @click.option("--contents", "vault", metavar="VAULT", help="Compare the hash of every file in it.")
 @click.option("--snapshot", default="", metavar="ID",
               help="With --contents: of this one; else of each host's newest.")  # fmt: skip
 @json_option
 @config_dir_option
-def verify(
+def verify(  # noqa: PLR0913, PLR0917 - one parameter an option
     repository: Path | None,
     read_data: bool,
     rotate: bool,
+    last: bool,
     vault: str | None,
     snapshot: str,
     as_json: bool,
@@ -59,13 +61,17 @@ def verify(
     """Check that every object is there and is what its name says.
 
     With a configuration, its keys also check chains and indexes.  Given REPOSITORY instead, no
-    key is used.  --rotate and --contents are maintenance's: they need its keys.
+    key is used.  --rotate, --last and --contents are maintenance's: they need its files.
     """
-    if sum((repository is not None or read_data, rotate, vault is not None)) > 1:
-        raise ConfigInvalid("--rotate, --contents, and REPOSITORY or --read-data: one at a time")
+    if sum((repository is not None or read_data, rotate, last, vault is not None)) > 1:
+        raise ConfigInvalid(
+            "--rotate, --last, --contents, and REPOSITORY or --read-data: one at a time"
+        )
     if snapshot and vault is None:
         raise ConfigInvalid("--snapshot belongs to --contents")
-    if rotate or vault is not None:
+    if last:
+        _show_last(config_dir, as_json)
+    elif rotate or vault is not None:
         _by_maintenance(vault, snapshot, as_json, config_dir)
     else:
         _by_anyone(repository, read_data, as_json, config_dir)
@@ -98,6 +104,24 @@ def _by_anyone(repository: Path | None, read_data: bool, as_json: bool, config_d
     finally:
         store.close()
     _show(report, len(keys), SystemClock().monotonic() - began, as_json)
+
+
+def _show_last(config_dir: Path, as_json: bool) -> None:
+    rotation = last_verification(config_dir)
+    if rotation is None:
+        raise NotFound(
+            "no verification is remembered, or not for whoever asks",
+            hint="maintenance reads a thirtieth every night: `vitrine verify --rotate`",
+        )
+    if as_json:
+        print_json(rotation)
+    else:
+        console.print(*described(rotation))
+    if rotation.lost:
+        raise ObjectDamaged(
+            f"known to be damaged: {counted(rotation.lost, 'object')}",
+            hint="run `vitrine repair`, with --from where there is a copy",
+        )
 
 
 def _show_rotation(report: RotationReport, as_json: bool) -> None:

@@ -90,6 +90,7 @@ def test_damage_is_healed_from_parity_within_the_month_and_on_record(
     assert hospital.pack().read_bytes() == whole
     assert "clean" in said
     assert '"verification"' in hospital.records()
+    assert "clean · every byte was read; the first of them" in hospital.done("verify", "--last")
     status = hospital.installed.vitrine("status")  # status 1: no service runs
     assert "Verification: clean · every byte was read" in status.stdout
 
@@ -121,6 +122,7 @@ def test_without_a_key_a_disk_can_be_repaired_too(hospital: Hospital) -> None:
 def test_what_does_not_go_together_is_refused(hospital: Hospital) -> None:
     """With status 2, or the repository's own."""
     hospital.done("verify", "--rotate", "--read-data", status=2)
+    hospital.done("verify", "--last", "--rotate", status=2)
     hospital.done("verify", "--snapshot", "abcd", status=2)
     hospital.done("verify", "--contents", "nowhere", status=62)
     other = Installed(hospital.repository.parent / "other", hospital.repository)
