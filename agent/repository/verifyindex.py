@@ -17,7 +17,9 @@ from agent.repository.packtable import read_contents, read_header
 from agent.repository.verifychain import Roots
 from agent.store.base import Store
 
-_REMADE = "delete the object: the next snapshot indexes the packs that it listed again"
+_REMADE = (
+    "no data are lost: `vitrine repair` makes it again from the packs, with their vault's keys"
+)
 _LOST_PACK = (
     "`vitrine repair` heals the pack from its parity, or brings it back from a copy (--from); "
     "where neither can, what only it held is lost, and a restore says which files those are"
