@@ -14,6 +14,7 @@ import trio
 from agent.errors import SessionExpired
 from fsdriver.inodes import ROOT_NUMBER, InodeTable
 
+FORGET_S = 0.01  # between two looks at what the kernel has forgotten
 READ_THREADS = 8  # fetching waits for the store, so more than the cores
 
 T = TypeVar("T")
@@ -59,25 +60,34 @@ class SessionLock:
             scope.cancel()
 
 
-def invalidate(
+async def invalidate(
     inodes: InodeTable, invalidate_inode: InvalidateInode, invalidate_entry: InvalidateEntry
 ) -> None:
-    """Empty the kernel's caches of all it holds.  Blocks until it has: call it from a thread.
+    """Empty the kernel's caches of all it holds; both calls may block, so threads make them.
 
     First the pages of what is open, for maps and descriptors are what reads without asking.  Then
     the names in the root: with a name the kernel drops all below it that nobody uses, pages too,
-    and forgets the inodes.  What it holds after that is taken one by one.  A name or inode that
-    the kernel has dropped by itself is an OSError here, and what was wanted.
+    and forgets the inodes.  What it still holds after that is taken one by one.  A name or inode
+    that the kernel has dropped by itself is an OSError here, and what was wanted.
     """
     held = inodes.live()
-    _drop_inodes((number for number, one in held if one.opened), invalidate_inode)
-    drop_names(
-        (name for _, one in held for name in one.names if name[0] == ROOT_NUMBER), invalidate_entry
-    )
-    _drop_inodes((number for number, _ in held if number in inodes), invalidate_inode)
-    drop_names(
-        (name for number, one in held if number in inodes for name in one.names), invalidate_entry
-    )
+    opened = [number for number, one in held if one.opened]
+    top = [name for _, one in held for name in one.names if name[0] == ROOT_NUMBER]
+    await trio.to_thread.run_sync(_drop_inodes, opened, invalidate_inode)
+    await trio.to_thread.run_sync(drop_names, top, invalidate_entry)
+    await _forgotten(inodes)
+    held = inodes.live()
+    names = [name for _, one in held for name in one.names]
+    await trio.to_thread.run_sync(_drop_inodes, [number for number, _ in held], invalidate_inode)
+    await trio.to_thread.run_sync(drop_names, names, invalidate_entry)
+
+
+async def _forgotten(inodes: InodeTable) -> None:
+    """Wait for as long as the kernel says that it forgets more."""
+    before = len(inodes) + 1
+    while len(inodes) < before:
+        before = len(inodes)
+        await trio.sleep(FORGET_S)
 
 
 def _drop_inodes(numbers: Iterable[int], invalidate_inode: InvalidateInode) -> None:

@@ -148,11 +148,8 @@ class Mount:
         with trio.CancelScope(shield=True):
             self._operations.lock.refuse()
             if not self._unmounted.is_set():
-                await trio.to_thread.run_sync(
-                    invalidate,
-                    self._operations.inodes,
-                    pyfuse3.invalidate_inode,
-                    pyfuse3.invalidate_entry,
+                await invalidate(
+                    self._operations.inodes, pyfuse3.invalidate_inode, pyfuse3.invalidate_entry
                 )
             await self._gatekeeper.sealed()
 

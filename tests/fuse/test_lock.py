@@ -103,6 +103,8 @@ def test_nothing_is_readable_once_the_worker_says_sealed(
     with pytest.raises(PermissionError):
         os.listdir(directory)
     with pytest.raises(PermissionError):
+        os.stat("image", dir_fd=directory)
+    with pytest.raises(PermissionError):
         image.read_bytes()
 
     mounting.detach(session.path)
