@@ -71,6 +71,10 @@ def test_a_copy_is_the_repository_and_can_be_verified_without_a_key(hospital: Ho
     first.close()
     second.close()
     assert "0 objects" in hospital.done("copy", str(hospital.copy))
+    assert "0 objects" in hospital.done(
+        "copy", str(hospital.copy), "--from", str(hospital.repository)
+    )
+    assert "repository-copied" in hospital.records()
     assert "Everything is as it should be" in hospital.done(
         "verify", str(hospital.copy), "--read-data"
     )

@@ -181,6 +181,18 @@ def test_parity_that_lost_one_end_still_helps(size: int, front: bool, cut: float
         assert made.healed() == made.data
 
 
+@given(size=SIZES)
+@settings(max_examples=20, deadline=None)
+def test_parity_whose_every_hash_fits_other_bytes_heals_nothing(size: int) -> None:
+    """Whoever can write may have made it of something else: the pack's name tells."""
+    made = Protected(size)
+    other = bytes(byte ^ 1 for byte in made.data[:7]) + made.data[7:]
+    made.replace(made.parity_name, b"".join(encode(other, made.digest)))
+    made.replace(made.name, other)
+    assert made.healed() is None
+    assert made.store.get(made.name) == other
+
+
 @given(data=st.binary(max_size=2000))
 @settings(max_examples=200, deadline=None)
 def test_parity_by_a_stranger_is_damage_and_costs_nothing(data: bytes) -> None:
