@@ -121,14 +121,15 @@ def _as_orthanc(source: Path) -> Path:
 
 
 def _directory(siblings: list[str]) -> str:
-    """Return a new name, with other numbers than a neighbour's if those are all it has."""
-    numbers = [name for name in siblings if _NUMBERS.fullmatch(name)] or ["20230101-0000"]
+    """Return a new name: a neighbour's with other last digits, if numbers are all that it has."""
+    numbers = [name for name in siblings if _NUMBERS.fullmatch(name)] or ["20230101-1000"]
+    digits = 3
     while True:
         shape = secrets.choice(numbers)
-        name = re.sub("[1-9]", lambda _: str(_random.randint(1, 9)), shape[2:])
-        name = shape[:2] + re.sub("0", lambda _: str(_random.randint(0, 9)), name)
+        name = shape[:-3] + f"{_random.randint(0, 10**digits - 1):0{digits}}"
         if name not in siblings:
             return name
+        digits = min(digits + 1, 9)  # nearly all are taken
 
 
 def _suffix(source: Path) -> str:

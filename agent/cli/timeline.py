@@ -95,7 +95,7 @@ def _count(count: int) -> str:
 def _bar(point: TimelinePoint) -> Text:
     """Return a bar of the share of the files before that were changed or removed."""
     touched = point.changed + point.removed
-    before = max(point.files - point.added + point.removed, 1)
+    before = max(point.files - point.added + point.removed, point.files, 1)
     if not (touched and point.counted):
         return Text("")
     eighths = max(1, min(_WIDTH * 8, round(touched / before * _WIDTH * 8)))
@@ -132,7 +132,7 @@ def _tell(attack: Attack) -> None:
     clean = attack.last_clean[:SHORT_HEX]
     console.print(
         styled("green", f"Last clean snapshot: {clean}, {when(attack.last_clean_ns)}."),
-        "Stop the source first; then:",
+        "Stop what writes there; then:",
     )
     _steps(
         (f"vitrine unlock {attack.vault} --at {clean}", "look at it"),
