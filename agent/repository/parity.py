@@ -92,13 +92,17 @@ class Description(NamedTuple):
     hashes: bytes
 
     def is_piece(self, number: int, data: Buffer) -> bool:
-        """Tell whether these are the bytes of the object's piece `number`."""
-        at = number * HASH_BYTES
-        return _hash(data) == self.hashes[at : at + HASH_BYTES]
+        """Tell whether these are the bytes of the object's piece `number`, all of them."""
+        return len(data) == self.geometry.piece(number)[1] and self._has_hash(number, data)
 
     def is_parity(self, number: int, data: Buffer) -> bool:
-        """Tell whether these are the bytes of parity piece `number`."""
-        return self.is_piece(self.geometry.pieces + number, data)
+        """Tell whether these are the bytes of parity piece `number`, all of them."""
+        right = len(data) == self.geometry.coded_bytes  # a hash may be of nothing, by a stranger
+        return right and self._has_hash(self.geometry.pieces + number, data)
+
+    def _has_hash(self, block: int, data: Buffer) -> bool:
+        at = block * HASH_BYTES
+        return _hash(data) == self.hashes[at : at + HASH_BYTES]
 
 
 def encode(data: Buffer, digest: bytes) -> list[bytes]:
