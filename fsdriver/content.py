@@ -60,6 +60,24 @@ class Content:
         except NotCached:
             return None
 
+    def whole_cached(self, room: memoryview) -> Bytes | None:
+        """Return all bytes of a file that fits into `room`, if they are in memory, else None.
+
+        Several pieces are put together in `room`: what is returned holds until that is used again.
+        """
+        size = self.entry.size
+        try:
+            pieces = self._pieces(0, size, self._cached_chunk, may_block=False)
+        except NotCached:
+            return None
+        if len(pieces) == 1:
+            return pieces[0]
+        at = 0
+        for piece in pieces:
+            room[at : at + len(piece)] = piece
+            at += len(piece)
+        return room[:size]
+
     def chunks(self, offset: int, size: int) -> list[ChunkId | bytes]:
         """Return the chunks that hold `size` bytes from `offset`; may block."""
         found: list[ChunkId | bytes] = []
@@ -77,11 +95,16 @@ class Content:
         end = min(offset + size, self.entry.size)
         if offset >= end:
             return b""
-        pieces = [
+        pieces = self._pieces(offset, end, chunk, may_block=may_block)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _pieces(
+        self, offset: int, end: int, chunk: Callable[[bytes], memoryview], *, may_block: bool
+    ) -> list[Bytes]:
+        return [
             _piece(extent, max(offset - at, 0), min(end - at, extent.length), chunk)
             for at, extent in self._extents(offset, end, may_block=may_block)
         ]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _extents(self, offset: int, end: int, *, may_block: bool) -> list[tuple[int, Extent]]:
         """Return the extents that hold `offset` to `end`."""

@@ -61,6 +61,7 @@ class VitrineOperations(pyfuse3.Operations):
         self.started = trio.Event()
         self._pages = pages
         self._reader = reader
+        self._room = memoryview(bytearray(WALKED_BYTES))  # a fresh one each time costs page faults
         self._ahead = ahead
         self._files: Handles[OpenFile] = Handles(self.inodes)
         self._directories: Handles[OpenDirectory] = Handles(self.inodes)
@@ -229,14 +230,13 @@ class VitrineOperations(pyfuse3.Operations):
         places = functools.partial(self.inodes.places, held)
         return self._ahead.opened(places, directory.entry.tree, held.node.entry.name)
 
-    @staticmethod
-    def _give(inode: int, content: Content) -> None:
+    def _give(self, inode: int, content: Content) -> None:
         """Give the kernel a small file whole, if it is in memory: then it need not ask for it.
 
         Only while nobody has it open: the kernel would wait here for its own read of the same
         pages, and that read for this loop.
         """
-        data = content.read_cached(0, content.entry.size)
+        data = content.whole_cached(self._room)
         if data is not None:
             with suppress(OSError):  # then it asks
                 pyfuse3.notify_store(inode, 0, data)  # type: ignore[arg-type]  # as in `read`

@@ -394,3 +394,20 @@ def test_small_file_in_memory_comes_with_the_open(source: Path, make_session: Ma
             session.worker.send_signal(signal.SIGCONT)
         with open(place / "two", "rb", buffering=0) as again:
             assert again.read() == b"one" * 1000
+
+
+def test_files_read_one_after_the_other_are_right(
+    tmp_path: Path, make_session: MakeSession
+) -> None:
+    """A walk over small directories: files of several chunks, and holes, given with the open."""
+    source = tmp_path / "source"
+    for number in range(30):
+        (source / f"{number:02}").mkdir(parents=True)
+        with open(source / f"{number:02}/image", "wb") as file:
+            file.write(os.urandom(150_000 + number))
+            file.truncate(300_000 + number)  # a hole of two chunks and a bit
+    session = mounted(make_session, source)
+    for number in range(30):
+        path = f"{number:02}/image"
+        shown = (session.path / "latest/source" / path).read_bytes()
+        assert shown == (source / path).read_bytes()
