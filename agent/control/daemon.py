@@ -45,10 +45,18 @@ def log_plainly() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True
     )
-    stream = os.fstat(sys.stderr.fileno())
-    if os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}":
+    if _is_journald_listening():
         logging.getLogger().handlers[0].setFormatter(_Prioritised("%(name)s: %(message)s"))
     threading.excepthook = _log_thread
+
+
+def _is_journald_listening() -> bool:
+    """Tell whether standard error goes to journald (systemd.exec(5), $JOURNAL_STREAM)."""
+    named = os.environ.get("JOURNAL_STREAM")
+    if named is None:
+        return False
+    stream = os.fstat(sys.stderr.fileno())
+    return named == f"{stream.st_dev}:{stream.st_ino}"
 
 
 class _Prioritised(logging.Formatter):
