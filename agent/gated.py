@@ -25,12 +25,12 @@ from agent.gate.oversight import Oversight
 from agent.gate.policy import Policy
 from agent.gate.reload import PolicyInForce
 from agent.gate.requests import Requests
-from agent.gate.seen import SeenChains
 from agent.gate.sessions import SessionTable
 from agent.gate.state import ACTOR, GateState
 from agent.gate.users import Users
 from agent.gate.vaults import GateVault
 from agent.gate.viewing import Viewing
+from agent.repository.seen import SeenChains
 from agent.repository.vaults import open_repository
 from agent.store.local import LocalStore
 

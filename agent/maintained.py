@@ -23,6 +23,7 @@ from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
 from agent.repository.reader import VaultReader
 from agent.repository.removals import read_removals
+from agent.repository.seen import SeenChains
 from agent.repository.vaults import enrolled_writers, open_repository, secrets_by_credential
 from agent.store.base import Store
 from agent.store.local import LocalStore
@@ -51,10 +52,17 @@ class Maintenance:
         return keys
 
     def snapshots(self, keys: ReaderKeys) -> list[SnapshotInfo]:
-        """Return a vault's snapshots, host by host in order, their chains verified."""
+        """Return a vault's snapshots, host by host in order, their chains verified.
+
+        Raises ChainBroken where one ends before what maintenance has seen: what lost snapshots
+        need must not be taken for waste.
+        """
         writers = enrolled_writers(self.store, keys.vault, keys.authority_key())
         chains = Chains(self.store, keys.vault, keys.index(), writers)
-        return list(chains.snapshots(read_removals(self.store, keys)))
+        removals = read_removals(self.store, keys)
+        found = list(chains.snapshots(removals))
+        SeenChains(self.state.seen).check(keys.vault, found, removals)
+        return found
 
     def newest(self, keys: ReaderKeys) -> list[SnapshotInfo]:
         """Return the newest snapshot of each host of a vault."""

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from agent.crypto.secrets import ReaderKeys
 from agent.errors import WrongKey
-from agent.gate.seen import SeenChains
 from agent.model.ids import PackId
 from agent.model.snapshot import SnapshotInfo
 from agent.repository.chain import Chains
 from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
 from agent.repository.removals import read_removals
+from agent.repository.seen import SeenChains
 from agent.repository.vaults import enrolled_writers, secrets_by_credential
 from agent.store.base import Store
 

@@ -29,6 +29,7 @@ class MaintenanceState:
         self.directory = directory
         self.signer = SigningKey(derive(_AUDIT_KEY, credential))
         self.audit = AuditFiles.under(directory / "audit")
+        self.seen = directory / "seen.json"
         self._clock = clock
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -13,7 +13,6 @@ import pytest
 
 from agent.clock import SystemClock
 from agent.errors import ChainBroken, VitrineError
-from agent.gate.seen import SeenChains
 from agent.gate.vaults import GateVault
 from agent.repository import vaults
 from agent.repository.chain import Chains
@@ -22,6 +21,7 @@ from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
 from agent.repository.reader import VaultReader
 from agent.repository.rebuild import rebuild_index
+from agent.repository.seen import SeenChains
 from agent.repository.verify import verify
 from agent.restore.recover import Recovery, Wanted
 from agent.store.base import Store

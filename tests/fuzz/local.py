@@ -14,9 +14,9 @@ from agent.backup.pages import Pages
 from agent.backup.patterns import Patterns
 from agent.errors import ChainBroken, ConfigInvalid, JournalError
 from agent.gate import policytext
-from agent.gate.seen import SeenChains
 from agent.gate.times import Instant, parse_when
 from agent.model.tree import Entry
+from agent.repository.seen import SeenChains
 from tests.fuzz.target import KiB, Target, file_of, scratch
 from tests.vectors.generate import SECRETS, TIME_NS
 
@@ -171,7 +171,7 @@ TARGETS = (
     ),
     Target(
         "seen",
-        ("agent.gate.seen:SeenChains",),
+        ("agent.repository.seen:SeenChains",),
         _seen,
         errors=(ChainBroken, ConfigInvalid),
         seeds=lambda: [msgspec.json.encode({f"{'00' * 16}/{'11' * 16}": [7, "ab" * 32]})],

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from agent.crypto.secrets import VaultSecrets
 from agent.crypto.signing import SigningKey
 from agent.errors import ChainBroken, ObjectDamaged, RepositoryError
-from agent.gate.seen import SeenChains
 from agent.model.snapshot import SnapshotInfo
 from agent.repository import layout
 from agent.repository.removals import (
@@ -20,6 +19,7 @@ from agent.repository.removals import (
     encode_record,
     read_removals,
 )
+from agent.repository.seen import SeenChains
 from agent.repository.verify import verify
 from agent.store.memory import MemoryStore
 from tests.fakes.removing import make_chain, remove

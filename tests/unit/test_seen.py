@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import ConfigInvalid
-from agent.gate.seen import SeenChains
+from agent.repository.seen import SeenChains
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""What the gate remembers of snapshots: the end of every chain, so that going back is noticed.
+"""What readers remember of snapshots: the end of every chain, so that going back is noticed.
 
 The repository's storage could serve an old state of itself, and every signature would still be
-right.  The gate therefore keeps, beside its users, how far each writer's chain had come.
+right.  Gate and maintenance therefore each keep, in their own state, how far each chain had come.
 """
 
 import os
@@ -33,7 +33,7 @@ class _Key(NamedTuple):
 
 
 class SeenChains:
-    """The ends of all chains that this gate has verified, on disk before they count."""
+    """The ends of all chains that this reader has verified, on disk before they count."""
 
     def __init__(self, path: Path) -> None:
         """Take the file that holds them; it need not exist yet."""
@@ -81,7 +81,7 @@ def _rolled_back(key: str, end: _End) -> ChainBroken:
     return ChainBroken(
         f"{what} {end.sequence}{whose} was there and is not now, "
         "or is another one: the repository was rolled back or replaced",
-        hint="bring the repository back from a copy; nothing is opened until then",
+        hint="bring the repository back from a copy; nothing is opened or deleted until then",
     )
 
 
