@@ -52,18 +52,15 @@ def prune_vault(work: Maintenance, keys: ReaderKeys, *, dry_run: bool = False) -
     with progress_bar() as show:
         job = Prune(
             work.store, work.clock, keys, work.secrets(keys), work.frames(keys), work.index(keys),
-            record,
+            lambda: note_clocks(clocks, work.clock), record,
         )  # fmt: skip
-        report = job.run(
+        return job.run(
             work.snapshots(keys),
             elapsed_ns(clocks, work.clock),
             _limits(work.config.prune),
             lambda what, done, total: show(Progress(f"{keys.name}: {what}", done, total, "")),
             dry_run=dry_run,
         )
-    if not dry_run:
-        note_clocks(clocks, work.clock)
-    return report
 
 
 def _limits(config: PruneConfig) -> Limits:

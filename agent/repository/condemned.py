@@ -23,6 +23,7 @@ MAX_RECORD_BYTES: Final = 64 * MiB  # a million packs on their way out: 32 TB
 LEASE_S: Final = 24 * 3600.0  # what a writer read of index and record holds for so long
 MIN_GRACE_NS: Final = 3 * 24 * 3600 * 10**9  # between condemned and deleted: three leases
 REMEMBERED: Final = 30  # a deleted pack is listed in at least so many records
+_MAX_NUMBER: Final = 2**62  # one forged above it is not followed, lest numbers come to an end
 LOOKS: Final = 8  # at records that maintenance replaces meanwhile; it does so once a run
 FORM = Form(b"VITRCOND", b"vitrine condemned 1", "a record of packs", "the vault's authority")
 
@@ -98,6 +99,29 @@ def newest_record(
             continue  # a newer one had come, and this one went
         return decode_record(data, key, authority, vault, numbers[-1])
     raise StoreUnavailable("records of packs come and go faster than they can be read")
+
+
+def last_genuine(store: Store, vault: VaultId, key: IndexKey, authority: VerifyKey) -> PackRecord:
+    """Return the record that the next one follows: the newest that the authority signed.
+
+    For maintenance.  Damaged ones and forgeries are passed over, for else who can put an object
+    could end pruning for good.  What they said nobody knows: the record returned then has a number
+    beyond theirs by REMEMBERED, and condemns with it, so that no run or journal from before is
+    taken for unaffected.
+    """
+    beyond = 0
+    record = PackRecord(vault, 0, 0)
+    for number in reversed(record_numbers(store, vault)):
+        try:
+            data = get_bounded(store, layout.pack_record(vault, number), MAX_RECORD_BYTES)
+            record = decode_record(data, key, authority, vault, number)
+            break
+        except (ObjectDamaged, ObjectMissing):
+            beyond = max(beyond, min(number, _MAX_NUMBER))
+    if not beyond:
+        return record
+    number = beyond + REMEMBERED
+    return msgspec.structs.replace(record, number=number, condemning=number)
 
 
 def _place(vault: VaultId, number: int) -> bytes:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from functools import partial
 
 from agent.crypto.box import IndexKey
-from agent.errors import ObjectDamaged, ObjectMissing
+from agent.errors import ObjectDamaged, ObjectMissing, RepositoryError
 from agent.model.ids import ID_BYTES, PackId, VaultId
 from agent.repository import layout
+from agent.repository.condemned import newest_record
 from agent.repository.fetch import get_bounded
 from agent.repository.findings import Findings
 from agent.repository.index import IndexFile, PackRow
@@ -102,6 +103,8 @@ def _read_table(
     try:
         size = store.size(name)
     except ObjectMissing:
+        if _was_swept(store, vault, key, row.id):
+            return  # by prune, meanwhile or under a run that went by an older index
         raise ObjectMissing(f"{name} is missing: an index lists it") from None
     if size != row.size:
         raise ObjectDamaged(f"{name} has {size} bytes instead of {row.size}")
@@ -109,6 +112,14 @@ def _read_table(
     if found is None:
         raise ObjectDamaged(f"{name} belongs to another vault than the index that lists it")
     contents.append(found)
+
+
+def _was_swept(store: Store, vault: VaultId, key: IndexKey, pack: PackId) -> bool:
+    """Tell whether prune deleted a pack; what it deletes it has put on record before."""
+    try:
+        return pack in {one.pack for one in newest_record(store, vault, key).swept}
+    except RepositoryError:
+        return False  # the record is a finding of its own
 
 
 def _matches(file: IndexFile, contents: Contents, frames: bytes, records: int) -> bool:

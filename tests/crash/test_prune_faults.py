@@ -18,8 +18,6 @@ from hypothesis.stateful import (
 )
 
 from agent.errors import StoreError
-from agent.repository.verify import verify
-from agent.store.base import Store
 from agent.store.memory import MemoryStore
 from tests.fakes.backups import BackupFixture
 from tests.fakes.chance import rounds
@@ -28,44 +26,10 @@ from tests.fakes.faulty_store import Fault, FaultyStore
 from tests.fakes.pruning import REWRITE, prune, prune_to_the_end
 from tests.fakes.removing import remove
 from tests.fakes.vaults import Vault, make_writer, snapshots
+from tests.fakes.waste import DAYS, Waste
 
 KB = 1024
-DAYS = 7  # of pruning until all steps have been taken, the sweep among them
 WAYS = {"before": Fault.BEFORE, "after": Fault.AFTER}
-
-
-class Waste:
-    """A vault with snapshots removed and packs that are partly needed, day by day."""
-
-    def __init__(self, scratch: Path) -> None:
-        """Take snapshots, change everything, remove all but the newest."""
-        store = MemoryStore()
-        self.scratch = scratch
-        made = BackupFixture(store, scratch)
-        self.vault: Vault = made.vault
-        for number in range(4):
-            for name in ("a", "b", "c"):
-                path = Path(os.fsdecode(made.source), f"{name}{number}")
-                path.write_bytes(Random(f"{name}{number}").randbytes(150 * KB))
-            made.run()
-            os.unlink(made.source + b"/a%d" % number)
-            os.unlink(made.source + b"/b%d" % number)
-        made.run()
-        made.backup.close()
-        remove(store, self.vault.secrets, snapshots(store, self.vault.secrets)[:-1])
-        self.kept = everything(store, self.vault.secrets, scratch)
-        self.before = objects(store)
-
-    def day(self, store: Store, name: str) -> None:
-        """Prune, by a process that begins anew."""
-        prune(store, self.vault.secrets, self.scratch / name, limits=REWRITE)
-
-    def is_well(self, store: Store) -> None:
-        """Check that every live snapshot reads as it did, and that verify finds nothing."""
-        assert everything(store, self.vault.secrets, self.scratch) == self.kept
-        keys = {self.vault.secrets.vault: self.vault.secrets.reader()}
-        report = verify(store, keys=keys, read_data=True, on_progress=lambda *_: None)
-        assert report.is_clean, report.findings
 
 
 @pytest.fixture
@@ -134,10 +98,7 @@ def _operations(waste: Waste, before: dict[str, bytes]) -> int:
 def _interleaved(waste: Waste, before: dict[str, bytes], at: int) -> None:
     inner = store_of(before)
     scratch = waste.scratch / f"second{next(_numbers)}"
-    keys = make_writer(inner, waste.vault.secrets, "second")
-    other = BackupFixture(inner, scratch, vault=Vault(waste.vault.secrets, keys))
-    for name in ("a1", "b2", "c3", "new"):
-        Path(os.fsdecode(other.source), name).write_bytes(Random(name).randbytes(150 * KB))
+    other = waste.second_host(inner, scratch.name)
     store = FaultyStore(inner, fail_at=at, fault=Fault.DELAYED, meanwhile=lambda: _taken(other))
     waste.day(store, f"delayed{next(_numbers)}")
     other.backup.close()

@@ -1,5 +1,6 @@
 """Prune as maintenance runs it, over any store, with time that a test moves."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.crypto.secrets import VaultSecrets
@@ -26,12 +27,15 @@ def prune(
     limits: Limits = NEVER_REWRITE,
     dry_run: bool = False,
     clock: FakeClock | None = None,
+    spend_time: Callable[[], None] = lambda: None,
 ) -> PruneReport:
     """Run once, `days` after the last time."""
     keys = secrets.reader()
     cache = IndexCache(scratch / "maintenance", store, keys.vault, keys.index())
     frames = FrameReader(store, keys.vault, OpeningKeys.of(secrets), cache_bytes=16 << 20)
-    work = Prune(store, clock or FakeClock(), keys, secrets, frames, cache, lambda _: None)
+    work = Prune(
+        store, clock or FakeClock(), keys, secrets, frames, cache, spend_time, lambda _: None
+    )
     live = snapshots(store, secrets)
     return work.run(live, int(days * DAY_NS), limits, lambda *_: None, dry_run=dry_run)
 

@@ -2,10 +2,10 @@
 
     unreferenced for MIN_AGE → condemned for GRACE → swept
 
-MIN_AGE protects a run under way, whose packs are in no snapshot yet (two weeks, as `git gc`);
-GRACE outlasts what a writer may still rely on (three leases at least).  Referenced again at any
-look: struck from the list.  Ages add up run by run; a run adds at most MAX_STEP, so that a clock
-that jumped ahead takes nothing.
+MIN_AGE spares a run under way, whose packs are in no snapshot yet (two weeks, as `git gc`): without
+it nothing would be lost, but no long run could commit.  GRACE outlasts what a writer may still rely
+on (three leases at least).  Referenced again at any look: struck from the list.  Ages add up run by
+run; a run adds at most MAX_STEP, so that a clock that jumped ahead takes nothing.
 """
 
 from collections.abc import Collection
@@ -36,6 +36,7 @@ class Fates(NamedTuple):
 def decide(
     before: PackRecord,
     unreferenced: Collection[PackId],
+    missing: Collection[PackId] = (),
     *,
     now_ns: int,
     elapsed_ns: int,
@@ -43,8 +44,9 @@ def decide(
 ) -> Fates:
     """Return what follows from the record before, and from the packs that nobody needs now.
 
-    `unreferenced` are packs that are there.  `elapsed_ns` is the time since `before`, as far as it
-    is believed; negative or more than MAX_STEP_NS counts as nothing or that.
+    `unreferenced` are packs that are there; `missing` are listed and gone, and needed by nobody:
+    to rely on them would be wrong at once, whoever lists them.  `elapsed_ns` is the time since
+    `before`, as far as it is believed; negative or more than MAX_STEP_NS counts as nothing or that.
     """
     step = min(max(elapsed_ns, 0), MAX_STEP_NS) if before.number else 0
     grace = max(waits.grace_ns, MIN_GRACE_NS)
@@ -54,12 +56,12 @@ def decide(
     noted: list[Leaving] = []
     condemned: list[Leaving] = []
     sweep: list[PackId] = []
-    for pack in sorted(unreferenced):
+    for pack in sorted({*unreferenced, *missing}):
         if pack in gone or doomed.get(pack, -1) >= grace:
             sweep.append(pack)  # or: its deletion was interrupted
         elif pack in doomed:
             condemned.append(Leaving(pack, doomed[pack]))
-        elif ages.get(pack, -1) >= waits.min_age_ns:
+        elif pack in missing or ages.get(pack, -1) >= waits.min_age_ns:
             condemned.append(Leaving(pack))
         else:
             noted.append(Leaving(pack, ages.get(pack, 0)))

@@ -4,7 +4,7 @@ Whatever stops it in between, the next run goes on from the record; nothing is d
 record and the audit say so.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -24,7 +24,7 @@ from agent.repository import layout
 from agent.repository.condemned import (
     PackRecord,
     encode_record,
-    newest_record,
+    last_genuine,
     record_numbers,
 )
 from agent.repository.frames import FrameReader
@@ -74,6 +74,9 @@ class Prune:
     secrets: VaultSecrets
     frames: FrameReader
     cache: IndexCache
+    spend_time: Callable[[], None]
+    """Notes, before a record counts it, that the time until now has passed: a run that fails, and
+    is tried again at once, would else count it again and again."""
     record: Callable[[Mapping[str, int]], None]
     """Writes the audit record, durably, before anything is deleted."""
 
@@ -88,10 +91,10 @@ class Prune:
         """
         index = self.cache.refresh()  # after the snapshots: it lists all that they need
         reader = VaultReader(self.frames, index, self.keys.ids())
-        present = self._present(index)
+        present, missing = self._packs(index)
         marks = Marks(index, present)
         mark_all(reader, snapshots, marks, lambda n, of: on_progress("snapshots", n, of))
-        before = newest_record(
+        before = last_genuine(
             self.store, self.keys.vault, self.keys.index(), self.keys.authority_key()
         )
         leaving = {one.pack for one in (*before.unreferenced, *before.condemned, *before.swept)}
@@ -105,7 +108,17 @@ class Prune:
             written = rewriter.rewrite(thin, leaving, lambda n: on_progress("rewritten", n, 0))
             unreferenced |= set(thin)
         sweeper = Sweeper(self.store, self.keys.vault, self.keys.index(), reader, marks)
-        fates, kept = self._decided(before, unreferenced, elapsed_ns, limits.waits, sweeper, index)
+
+        def decided(kept: Collection[PackId]) -> Fates:
+            return decide(
+                before, unreferenced.difference(kept), missing,
+                now_ns=self.clock.now_ns(), elapsed_ns=elapsed_ns, waits=limits.waits,
+            )  # fmt: skip
+
+        fates = decided(())
+        kept = sweeper.still_needed(index, fates.sweep)
+        if kept:
+            fates = decided(kept)
         dropped = 0
         if not dry_run and _is_news(before, fates):
             dropped = self._carry_out(fates, sweeper, present, on_progress)
@@ -116,7 +129,7 @@ class Prune:
             unused_bytes=round(sum(present[pack] * (1 - part) for pack, part in share.items())),
             noted=len(fates.record.unreferenced),
             condemned=len(fates.record.condemned),
-            swept=len(fates.sweep),
+            swept=len(present.keys() & set(fates.sweep)),
             swept_bytes=sum(present.get(pack, 0) for pack in fates.sweep),
             kept=len(kept),
             rewritten=len(thin),
@@ -124,15 +137,19 @@ class Prune:
             dropped_indexes=dropped,
         )
 
-    def _present(self, index: Index) -> dict[PackId, int]:
-        """Return the packs of this vault that are there, with their sizes, indexed or not."""
+    def _packs(self, index: Index) -> tuple[dict[PackId, int], set[PackId]]:
+        """Return this vault's packs that are there, indexed or not, with sizes; and those missing.
+
+        Packs are listed after the index was read, which names none before it is there.  One that
+        it names and that is gone was deleted while a run still went by an index of before.
+        """
         indexed = {row.id for file in index.files for row in file.packs()}
         found: dict[PackId, int] = {}
         for listed in self.store.list(layout.PACKS):
             pack = layout.pack_id(listed.name)
             if pack is not None and (pack in indexed or self._is_ours(pack)):
                 found[pack] = listed.size
-        return found
+        return found, indexed - found.keys()
 
     def _is_ours(self, pack: PackId) -> bool:
         try:
@@ -140,25 +157,12 @@ class Prune:
         except (ObjectDamaged, ObjectMissing):
             return False  # whoever's it is: `vitrine repair` looks after damage
 
-    def _decided(
-        self, before: PackRecord, unreferenced: set[PackId], elapsed_ns: int, waits: Waits,
-        sweeper: Sweeper, index: Index,
-    ) -> tuple[Fates, set[PackId]]:  # fmt: skip
-        """Decide, and decide again without what the last look at packs' own tables keeps."""
-        now = self.clock.now_ns()
-        fates = decide(before, unreferenced, now_ns=now, elapsed_ns=elapsed_ns, waits=waits)
-        kept = sweeper.still_needed(index, fates.sweep)
-        if kept:
-            fates = decide(
-                before, unreferenced - kept, now_ns=now, elapsed_ns=elapsed_ns, waits=waits
-            )
-        return fates, kept
-
     def _carry_out(
         self, fates: Fates, sweeper: Sweeper, present: Mapping[PackId, int], on_progress: Progress
     ) -> int:
         """Record, then delete; return how many index objects went."""
         record = fates.record
+        self.spend_time()
         data = encode_record(record, self.keys.index(), SigningKey(self.secrets.authority))
         self.store.put(layout.pack_record(self.keys.vault, record.number), [data])
         self.record(
@@ -181,7 +185,7 @@ class Prune:
         left = set(present).difference(fates.sweep)
         dropped = sweeper.drop_superseded(self.cache.refresh(), left)
         for number in record_numbers(self.store, self.keys.vault):
-            if number < record.number:
+            if number != record.number:  # older, damaged or forged
                 self.store.delete(layout.pack_record(self.keys.vault, number))
         return dropped
 

@@ -45,6 +45,10 @@ class Marks:
                 return bool(bits[place >> 3] & 1 << (place & 7))
         return False
 
+    def first_of(self, id_: bytes, packs: Collection[PackId]) -> PackId | None:
+        """Return the first of `packs` that is there and said to hold an id."""
+        return next((pack for _, pack in self._places(id_) if pack in packs), None)
+
     def is_held(self, id_: bytes, leaving: Collection[PackId]) -> bool:
         """Tell whether a pack that is there and not leaving is said to hold an id."""
         return any(pack not in leaving for _, pack in self._places(id_))

@@ -46,7 +46,7 @@ class Rewriter:
         written = 0
         leaving = {*packs, *others}
         for pack in packs:
-            for kind, row, plain in self._needed(pack, leaving):
+            for kind, row, plain in self._needed(pack, packs, leaving):
                 builder = builders.get(kind)
                 if builder is None:
                     builder = builders[kind] = PackBuilder(
@@ -62,14 +62,18 @@ class Rewriter:
         return written
 
     def _needed(
-        self, pack: PackId, leaving: Collection[PackId]
+        self, pack: PackId, packs: Collection[PackId], leaving: Collection[PackId]
     ) -> Iterator[tuple[PackKind, ChunkRow, memoryview]]:
+        """Yield what is copied from one of `packs`: what several of them hold, from one only."""
+        seen: set[bytes] = set()
         key = self.secrets.reader().index()
         size = self.store.size(layout.pack(pack))
         contents = read_contents(self.store, key, self.secrets.vault, pack, size)
         for row in contents.chunks if contents else ():
             assert contents is not None  # noqa: S101 - or there were no rows
-            if self.marks.is_needed(row.id) and not self.marks.is_held(row.id, leaving):
+            is_ours = self.marks.is_needed(row.id) and self.marks.first_of(row.id, packs) == pack
+            if is_ours and row.id not in seen and not self.marks.is_held(row.id, leaving):
+                seen.add(row.id)
                 at = _location(contents, row)
                 yield contents.kind, row, self.reader.chunk_at(at, row.id, contents.kind)
 

@@ -80,8 +80,8 @@ class Sweeper:
                 self.store.put(layout.index(self.vault, id_), [box])
                 cache.add(id_, plain)
         for pack in packs:
+            self.store.delete(layout.parity(pack))  # first: without its pack nobody looks for it
             self.store.delete(layout.pack(pack))
-            self.store.delete(layout.parity(pack))
             on_pack(1)
 
     def drop_superseded(self, index: Index, present: Collection[PackId]) -> int:
