@@ -23,9 +23,11 @@ KiB = 1024
 SMALL_BYTES = 128 * KiB  # one chunk, whatever is in it: docs/format.md 5
 GROUP_BYTES = 1024 * KiB  # held before they are named and stored together
 
-# A file system stamps with the kernel's clock tick, 10 ms at most (HZ=100).  A file changed again
-# within one tick keeps its ctime, so a file is read only when its ctime lies further back.
-RACY_NS = 20_000_000
+# A file system stamps with the kernel's clock tick, 10 ms at most (HZ=100), and when a write(2)
+# begins.  A file changed again within one tick keeps its ctime, and so does one in whose middle the
+# writer has lost its processor: seen for 20 ms on a machine with four times as much to do as it has
+# processors.  So a file is read only when its ctime lies further back.
+RACY_NS = 60_000_000
 
 # Where reading waits for a disk, file after file, that many are opened ahead and the disk is told:
 # it then has all of them to fetch at once, instead of one.
