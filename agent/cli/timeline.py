@@ -34,9 +34,10 @@ _UNITS = ("snapshot", "hour", "day", "month")
 @json_option
 @config_dir_option
 def timeline(vault: str, by: str | None, as_json: bool, config_dir: Path) -> None:
-    """Show what happened to the files of VAULT, or of all you have a right on.
+    """Show what happened to the files, run by run.
 
-    Signs of an attack stand out, with when it began and the last clean snapshot before it.
+    Of VAULT, or of all you have a right on.  Signs of an attack stand out, with when it began and
+    the last clean snapshot before it.
     """
     answer = ask_gate(config_dir, AskTimeline(vault, by or ""), Timeline)
     if as_json:
