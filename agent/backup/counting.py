@@ -3,19 +3,21 @@
 Called where the journal replaces pages, so what is unchanged costs nothing.  What went under one
 name and came under another, with the same content, has moved; with other content and the old name
 before a new suffix, it was rewritten.  Which comes first in a scan is chance.  Memory: the last
-`REMEMBERED` names and contents that came or went.
+contents and names that came or went (`CONTENTS`, `NAMES`).
 """
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from agent.backup.leaf import Change
+from agent.backup.recent import Recent
 from agent.backup.signs import AtRest, Tally
 from agent.crypto.naming import object_name
 from agent.model.tree import DicomIdentity, Entry, Flaw, Kind
 
-REMEMBERED: Final = 65_536  # of each kind: about 10 MB
+CONTENTS: Final = 131_072  # 10 to 20 MB, each of gone and come: more that move at once are gone
+NAMES: Final = 32_768  # 4 to 8 MB: an attack shows long before
 MAX_SUFFIXES: Final = 64  # told apart in one run
 MAX_STUDIES: Final = 64  # more is many
 _CUTS: Final = 4  # dots of a new name that a suffix may begin at: .id-7F.[who@where.org].locked
@@ -23,8 +25,7 @@ _DIGEST_BYTES: Final = 8
 _NO_IDENTITY: Final = DicomIdentity()
 
 NOT_DICOM, CLAIMS, READ, TORN = range(4)
-Key = tuple[int, bytes]  # a source and a content's digest, or a directory and a name
-Remembered = TypeVar("Remembered")
+_YOUNG, _IMAGE, _OTHER = range(3)  # how a removal was counted
 
 
 class Counting:
@@ -42,10 +43,10 @@ class Counting:
         self._source_of = source_of
         self._before_ns = at_rest_before_ns
         self._last = (0, 0)
-        self._gone: dict[Key, AtRest | None] = {}  # by content: where its removal was counted
-        self._come: dict[Key, int] = {}  # by content: how often
-        self._gone_names: dict[Key, int] = {}  # what it was, as of DICOM
-        self._come_names: dict[Key, tuple[bytes, int]] = {}  # without suffix: suffix, and the same
+        self._gone = Recent[int](CONTENTS)  # by content and how it was counted: how often
+        self._come = Recent[int](CONTENTS)  # by content: how often
+        self._gone_names = Recent[int](NAMES)  # what it was, as of DICOM
+        self._come_names = Recent[tuple[bytes, int]](NAMES)  # without suffix: suffix, and the same
 
     def note(self, directory: int, old: Sequence[Entry], changes: Sequence[Change]) -> None:
         """Count `changes`, in name order, of a directory that had `old`, in name order."""
@@ -93,54 +94,55 @@ class Counting:
         _compare_images(tally, dicom_state(was), dicom_state(new))
 
     def _removed(self, place: tuple[int, int], tally: Tally, was: Entry) -> None:
-        content = place[0], was.digest[:_DIGEST_BYTES]
-        if was.digest and self._come.get(content):
-            self._come[content] -= 1
+        content = hash((place[0], was.digest))
+        if was.digest and _take_one(self._come, content):
             tally.added -= 1
             tally.added_bytes -= was.size
             tally.moved += 1
             return
         tally.removed += 1
         tally.removed_bytes += was.size
-        where = self._at_rest(tally, tally.at_rest_removed, was)
+        how = self._at_rest(tally, tally.at_rest_removed, was)
         if not was.digest:
             return
-        _remember(self._gone, content, where)
-        renamed = self._come_names.pop((place[1], was.name), None)
+        _put_one(self._gone, content + how)
+        name = hash((place[1], was.name))
+        renamed = self._come_names.take(name)
         if renamed is None:
-            _remember(self._gone_names, (place[1], was.name), dicom_state(was))
+            self._gone_names.put(name, dicom_state(was))
         else:
             _rewritten(tally, dicom_state(was), *renamed)
 
     def _added(self, place: tuple[int, int], tally: Tally, new: Entry) -> None:
-        content = place[0], new.digest[:_DIGEST_BYTES]
-        if new.digest and content in self._gone:
-            _uncount(tally, self._gone.pop(content), new)
-            return
+        content = hash((place[0], new.digest))
+        for how in (_YOUNG, _IMAGE, _OTHER) if new.digest else ():
+            if _take_one(self._gone, content + how):
+                _uncount(tally, how, new)
+                return
         tally.added += 1
         tally.added_bytes += new.size
         if not new.digest:
             return
-        _remember(self._come, content, self._come.get(content, 0) + 1)
+        _put_one(self._come, content)
         for base, suffix in _suffixes(new.name):
-            was = self._gone_names.pop((place[1], base), None)
+            was = self._gone_names.take(hash((place[1], base)))
             if was is not None:
                 _rewritten(tally, was, suffix, dicom_state(new))
                 return
         for base, suffix in _suffixes(new.name):
-            _remember(self._come_names, (place[1], base), (suffix, dicom_state(new)))
+            self._come_names.put(hash((place[1], base)), (suffix, dicom_state(new)))
 
-    def _at_rest(self, tally: Tally, counts: AtRest, was: Entry) -> AtRest | None:
-        """Count a version that was at rest; return in which of two ways, for `_uncount`."""
+    def _at_rest(self, tally: Tally, counts: AtRest, was: Entry) -> int:
+        """Count a version if it was at rest; return how, for `_uncount`."""
         if was.ctime_ns > self._before_ns or was.kind is not Kind.FILE:
-            return None
+            return _YOUNG
         if was.dicom is None:
             counts.others += 1
-            return AtRest(0, 1)
+            return _OTHER
         counts.images += 1
         if len(tally.studies) < MAX_STUDIES:
             tally.studies.add(zlib.crc32(was.dicom.study))
-        return AtRest(1, 0)
+        return _IMAGE
 
 
 def dicom_state(entry: Entry) -> int:
@@ -162,14 +164,13 @@ def _first(tally: Tally, changes: Sequence[Change]) -> None:
     tally.added_bytes += sum(new)
 
 
-def _uncount(tally: Tally, at_rest: AtRest | None, new: Entry) -> None:
+def _uncount(tally: Tally, how: int, new: Entry) -> None:
     """Take back a removal: the content has come again, under another name."""
     tally.removed -= 1
     tally.removed_bytes -= new.size
     tally.moved += 1
-    if at_rest is not None:
-        tally.at_rest_removed.images -= at_rest.images
-        tally.at_rest_removed.others -= at_rest.others
+    tally.at_rest_removed.images -= how == _IMAGE
+    tally.at_rest_removed.others -= how == _OTHER
 
 
 def _rewritten(tally: Tally, was: int, suffix: bytes, now: int) -> None:
@@ -198,8 +199,13 @@ def _suffixes(name: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield name[:at], name[at:]
 
 
-def _remember(known: dict[Key, Remembered], key: Key, value: Remembered) -> None:
-    """Keep a value; the oldest makes room."""
-    if len(known) >= REMEMBERED and key not in known:
-        del known[next(iter(known))]
-    known[key] = value
+def _put_one(counts: Recent[int], key: int) -> None:
+    counts.put(key, (counts.take(key) or 0) + 1)
+
+
+def _take_one(counts: Recent[int], key: int) -> bool:
+    """Tell whether there was one, and take it."""
+    count = counts.take(key)
+    if count is not None and count > 1:
+        counts.put(key, count - 1)
+    return count is not None

@@ -5,7 +5,7 @@ from itertools import groupby
 
 import pytest
 
-from agent.backup.counting import REMEMBERED, Counting
+from agent.backup.counting import Counting
 from agent.backup.signs import DAY_NS, DEFAULT_LIMITS, Limits, Tally, changes, judge, together
 from agent.crypto.naming import object_name
 from agent.model.snapshot import Changes, Sign
@@ -348,19 +348,26 @@ def test_files_and_bytes_are_counted(gone_first: bool) -> None:
     assert changes([]) == Changes()
 
 
-def test_what_is_remembered_of_a_run_is_bounded() -> None:
+def test_what_is_remembered_of_a_run_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of very many files that come and go the oldest are forgotten, and are not taken for moved."""
+    monkeypatch.setattr("agent.backup.counting.CONTENTS", 1000)
+    monkeypatch.setattr("agent.backup.counting.NAMES", 100)
     tally = Tally(files=10)
     counting = Counting({SOURCE: tally}, lambda _: SOURCE, NOW)
-    many = REMEMBERED + 100
-    for start in range(0, many, 1000):
-        names = [f"{n:08}.dcm" for n in range(start, min(start + 1000, many))]
-        counting.note(1, [], [(n.encode(), file(n, n)) for n in names])
-    sizes = (counting._come, counting._come_names)
-    assert [len(known) for known in sizes] == [REMEMBERED, REMEMBERED]
-    first = file("00000000.dcm", "00000000.dcm")
-    counting.dropped(1, [first])
-    assert (tally.added, tally.removed, tally.moved) == (many, 1, 0)
+    names = [f"{n:08}.dcm" for n in range(10_000)]
+    counting.note(1, [], [(name.encode(), file(name, name)) for name in names])
+    assert 1000 <= len(counting._come) <= 2000
+    assert 100 <= len(counting._come_names) <= 200
+    counting.dropped(1, [file(names[0], names[0]), file("last", names[-1])])
+    assert (tally.added, tally.removed, tally.moved) == (9_999, 1, 1)
+
+
+@pytest.mark.parametrize("gone_first", [True, False])
+def test_equal_files_are_counted_one_by_one(gone_first: bool) -> None:
+    """Three copies that move are three, whichever comes first."""
+    copies = {("a", b"%d" % n): file(f"{n}", "the same") for n in range(3)}
+    moved = {("b", name): entry for (_, name), entry in copies.items()}
+    assert changes([run(copies, moved, gone_first=gone_first)]) == Changes(moved=3)
 
 
 def test_directories_and_other_sources_are_not_counted() -> None:
