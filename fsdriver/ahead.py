@@ -28,7 +28,8 @@ SLACK_BYTES = MiB  # the kernel's own read-ahead may ask out of order by this mu
 BATCH_BYTES = 4 * MiB  # of one thread's work for a walk, two of which are under way
 BATCH_STEPS = 256  # entries that it looks at: bounds a tree of empty directories
 CONFIRMED_AFTER = 2  # met as expected so often: a walk, and no chance
-FOLLOWED_WALKS = 16
+AT_HAND_BYTES = MiB  # of small files whose bytes are put beside, so that an open finds them at once
+FOLLOWED_WALKS = 8
 WORKERS = 2
 _QUEUE = 16
 
@@ -83,29 +84,33 @@ class ReadAhead:
         self._expected: dict[bytes, Walk] = {}
         self._walks: OrderedDict[int, Walk] = OrderedDict()
 
-    def opened(self, places: Callable[[], Sequence[Place]], tree: bytes, name: bytes) -> int:
+    def opened(
+        self, places: Callable[[], Sequence[Place]], tree: bytes, name: bytes
+    ) -> Content | None:
         """Take note that file `name` of the directory `tree` was opened.
 
         `places` tells where that is: name and tree of the file, its directory and those above.
-        Returns how many of the file's first bytes were fetched ahead, or will have been.
+        Returns the file's content where its first BATCH_BYTES were fetched ahead, or will be soon.
         """
         key = tree + name
         walk = self._met(key, tree)
         if walk is None:
             if not any(walk.is_starting for walk in self._walks.values()):
-                self._expect_next(self._added(Walk()), places())
-            return 0
+                self._expect_next(self._added(Walk(self._reader)), places())
+            return None
         if not walk.is_confirmed:
-            self._forget(walk.take(key) or walk.take(tree))
+            self._forget(walk.take(key)[0] or walk.take(tree)[0])
             walk.met += 1
             self._expect_next(walk, places())
             if walk.met == CONFIRMED_AFTER:
                 walk.confirm(places(), self._pages)
                 self._go_on(walk)
-            return 0
-        self._forget(walk.take(key))
+            return None
+        self._take_in(walk)
+        passed, content = walk.take(key)
+        self._forget(passed)
         self._go_on(walk)
-        return BATCH_BYTES
+        return content
 
     def read(self, content: Content, pattern: ReadPattern, offset: int, size: int) -> None:
         """Take note that `size` bytes were read from `offset`."""
@@ -141,12 +146,11 @@ class ReadAhead:
             return  # it costs a later beginning, and no more
         if found is not None:
             tree, entry = found
-            self._expect(walk, entry.tree if entry.kind is Kind.DIRECTORY else tree + entry.name, 0)
+            self._expect(walk, entry.tree if entry.kind is Kind.DIRECTORY else tree + entry.name)
 
     def _go_on(self, walk: Walk) -> None:
         """Fetch more for a walk, as far as it may be ahead; put it last among those to drop."""
         self._walks.move_to_end(id(walk))
-        self._take_in(walk)
         while walk.wants(self._max_bytes - BATCH_BYTES) and walk.slots.acquire(blocking=False):
             if not self._submit(partial(self._fetch_walk, walk)):
                 walk.slots.release()
@@ -154,11 +158,11 @@ class ReadAhead:
 
     def _take_in(self, walk: Walk) -> None:
         """Expect what threads have found for a walk since the last time."""
-        for key, size in walk.listed():
-            self._expect(walk, key, size)
+        for key, content in walk.listed():
+            self._expect(walk, key, content)
 
-    def _expect(self, walk: Walk, key: bytes, size: int) -> None:
-        walk.expect(key, size)
+    def _expect(self, walk: Walk, key: bytes, content: Content | None = None) -> None:
+        walk.expect(key, content)
         self._expected[key] = walk
 
     def _forget(self, keys: Sequence[bytes]) -> None:
@@ -188,8 +192,12 @@ class ReadAhead:
         """Fetch the next files, so many as fit; of one that does not, the beginning."""
         try:
             chunks: list[ChunkId | bytes] = []
-            for entry, part in walk.next_files(BATCH_BYTES, BATCH_STEPS):
-                chunks += Content(entry, self._reader).chunks(0, part)
+            files = walk.next_files(BATCH_BYTES, BATCH_STEPS)
+            for content, part in files:
+                chunks += content.chunks(0, part)
             self._reader.prefetch(chunks)
+            room = AT_HAND_BYTES
+            for content, _ in files:
+                room -= content.take_at_hand(room)
         finally:
             walk.slots.release()

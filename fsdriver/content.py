@@ -2,13 +2,13 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from operator import itemgetter
 from typing import Protocol
 
 from agent.errors import ObjectDamaged
 from agent.model.ids import ChunkId
-from agent.model.tree import INLINE_EXTENTS, Entry, Extent, unpack_extents
+from agent.model.tree import EXTENT, INLINE_EXTENTS, Entry, Extent, unpack_extents
 from fsdriver.cache import NotCached
 
 Bytes = bytes | memoryview
@@ -39,15 +39,14 @@ class ContentReader(Protocol):
 class Content:
     """One open file.  Thread-safe: the window is replaced whole."""
 
-    __slots__ = ("_reader", "_window", "entry")
+    __slots__ = ("_at_hand", "_reader", "_window", "entry")
 
     def __init__(self, entry: Entry, reader: ContentReader) -> None:
         """Take the file's entry; reads nothing."""
         self.entry = entry
         self._reader = reader
-        self._window: list[tuple[int, Extent]] = []
-        if not entry.depth and len(entry.content) <= INLINE_EXTENTS * 40:
-            self._window = list(_with_offsets(entry))
+        self._window: list[tuple[int, Extent]] | None = None
+        self._at_hand: bytes | None = None
 
     def read(self, offset: int, size: int) -> Bytes:
         """Return up to `size` bytes from `offset`, fewer only at the end; may block."""
@@ -66,6 +65,8 @@ class Content:
         Several pieces are put together in `room`: what is returned holds until that is used again.
         """
         size = self.entry.size
+        if self._at_hand is not None:
+            return self._at_hand
         try:
             pieces = self._pieces(0, size, self._cached_chunk, may_block=False)
         except NotCached:
@@ -78,16 +79,32 @@ class Content:
             at += len(piece)
         return room[:size]
 
+    def take_at_hand(self, most_bytes: int) -> int:
+        """Keep a copy of a file of one chunk that is in memory now; return how much it takes.
+
+        Nothing where it is larger.  A copy, for a view would keep the whole frame from being freed.
+        """
+        window = self._known()
+        if self.entry.size > most_bytes or len(window) != 1 or window[0][1].is_hole:
+            return 0
+        found = self._reader.cached_chunk(window[0][1].id)
+        if found is None or len(found) != self.entry.size:
+            return 0
+        self._at_hand = bytes(found)
+        return self.entry.size
+
     def chunks(self, offset: int, size: int) -> list[ChunkId | bytes]:
         """Return the chunks that hold `size` bytes from `offset`; may block."""
-        found: list[ChunkId | bytes] = []
-        if offset < self.entry.size:
-            for at, extent in self._reader.extents(self.entry, offset):
-                if at >= offset + size:
-                    break
-                if not extent.is_hole:
-                    found.append(extent.id)
-        return found
+        end = min(offset + size, self.entry.size)
+        if offset >= end:
+            return []
+        if _covers(self._known(), offset, end):
+            extents = self._extents(offset, end, may_block=False)
+        else:
+            extents = list(
+                takewhile(lambda each: each[0] < end, self._reader.extents(self.entry, offset))
+            )
+        return [extent.id for _, extent in extents if not extent.is_hole]
 
     def _read(
         self, offset: int, size: int, chunk: Callable[[bytes], memoryview], *, may_block: bool
@@ -106,9 +123,18 @@ class Content:
             for at, extent in self._extents(offset, end, may_block=may_block)
         ]
 
+    def _known(self) -> list[tuple[int, Extent]]:
+        """Return the extents that need no reading, or those that were read last."""
+        window = self._window
+        if window is None:
+            entry = self.entry
+            is_inline = not entry.depth and len(entry.content) <= INLINE_EXTENTS * EXTENT.size
+            window = self._window = list(_with_offsets(entry)) if is_inline else []
+        return window
+
     def _extents(self, offset: int, end: int, *, may_block: bool) -> list[tuple[int, Extent]]:
         """Return the extents that hold `offset` to `end`."""
-        window = self._window
+        window = self._known()
         if not _covers(window, offset, end):
             if not may_block:
                 raise NotCached

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -38,8 +38,7 @@ class Scope:
     source: bytes = b""  # trail of the source's directory
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
+class Node(msgspec.Struct, frozen=True, eq=False):
     """One file, directory or other name in the view.
 
     `identity` is 32 bytes, the same whenever and wherever the same snapshot is mounted; names of
@@ -116,7 +115,8 @@ def by_name(nodes: Sequence[Node], name: bytes) -> Node:
 def renamed(node: Node, host: HostId) -> Node:
     """Return the node of a source under its label and its host."""
     name = node.entry.name + b"@" + short(host).encode()
-    return replace(node, entry=msgspec.structs.replace(node.entry, name=name))
+    entry = msgspec.structs.replace(node.entry, name=name)
+    return msgspec.structs.replace(node, entry=entry)
 
 
 def made(name: bytes, what: bytes, time_ns: int, shelf: Shelf) -> Node:

@@ -16,7 +16,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData
 
 from agent.model.tree import Flaw
-from fsdriver.ahead import ReadAhead, ReadPattern
+from fsdriver.ahead import BATCH_BYTES, ReadAhead
 from fsdriver.answering import answering
 from fsdriver.attributes import attributes, totals
 from fsdriver.cache import NotCached, PageCache
@@ -161,11 +161,13 @@ class VitrineOperations(pyfuse3.Operations):
         entry = held.node.entry
         if entry.flaw is Flaw.UNREADABLE:
             raise FUSEError(errno.EIO)  # its content was never read: empty would be a lie
-        content = Content(entry, self._reader)
-        fetched = self._noted(held)
-        if 0 < entry.size <= (WALKED_BYTES if fetched else SMALL_BYTES) and not held.opened:
+        ahead = self._noted(held)
+        content = ahead or Content(entry, self._reader)
+        if 0 < entry.size <= (WALKED_BYTES if ahead else SMALL_BYTES) and not held.opened:
             self._give(inode, content)
-        opened = OpenFile(inode, content, ReadPattern(fetched=min(fetched, entry.size)))
+        opened = OpenFile(inode, content)
+        if ahead:
+            opened.pattern.fetched = min(BATCH_BYTES, entry.size)
         return FileInfo(fh=self._files.add(opened), keep_cache=True)
 
     @answering
@@ -221,10 +223,10 @@ class VitrineOperations(pyfuse3.Operations):
         opened.ready = []
         return True
 
-    def _noted(self, held: Held) -> int:
-        """Put an open on record; return how much of the file was, or will be, fetched ahead."""
+    def _noted(self, held: Held) -> Content | None:
+        """Put an open on record; return the content of a file that was fetched ahead."""
         if held.parent not in self.inodes:
-            return 0
+            return None
         directory = self.inodes[held.parent].node
         self.gatekeeper.opened(directory.trail.hex()[:AUDIT_DIGITS])
         places = functools.partial(self.inodes.places, held)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from agent.model.ids import TreeId
 from agent.model.tree import Entry, Kind
+from fsdriver.content import Content, ContentReader
 from fsdriver.nodes import Pages, Place
 from fsdriver.view import MAX_LEVELS
 
@@ -22,7 +23,11 @@ _JOBS = 2  # side by side: decoding is what takes the time, and there are cores
 
 class _Expected(NamedTuple):
     number: int  # in the order of the walk
-    size: int
+    content: Content | None  # none before the walk is confirmed
+
+    @property
+    def size(self) -> int:
+        return self.content.entry.size if self.content else 0
 
 
 class Walk:
@@ -31,14 +36,15 @@ class Walk:
     `next_files` is for threads, one at a time by a lock; the rest is for the event loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reader: ContentReader) -> None:
         """Begin with nothing expected."""
+        self._reader = reader
         self.met = 0
         self.slots = threading.Semaphore(_JOBS)
         self._ahead = 0  # bytes
         self._expected: OrderedDict[bytes, _Expected] = OrderedDict()
         self._numbers = count()
-        self._listed: deque[list[tuple[bytes, int]]] = deque()
+        self._listed: deque[list[tuple[bytes, Content]]] = deque()
         self._listing = threading.Lock()
         self._entries: Iterator[tuple[bytes, Entry]] | None = None
         self._ended = False
@@ -62,14 +68,14 @@ class Walk:
         is_behind = self._ahead <= most_bytes and len(self._expected) < FILES_AHEAD
         return is_behind and not self._ended
 
-    def expect(self, key: bytes, size: int) -> None:
+    def expect(self, key: bytes, content: Content | None = None) -> None:
         """Expect a file, or whatever lies first in a directory, by tree and name."""
         known = self._expected.get(key)
         if known is not None:
             self._ahead -= known.size
         number = next(self._numbers) if known is None else known.number
-        self._ahead += size
-        self._expected[key] = _Expected(number, size)
+        expected = self._expected[key] = _Expected(number, content)
+        self._ahead += expected.size
 
     def is_near(self, key: bytes) -> bool:
         """Tell whether a file is among the next: one far ahead is somebody else's to open."""
@@ -82,27 +88,29 @@ class Walk:
         """Return all that is expected."""
         return list(self._expected)
 
-    def take(self, key: bytes) -> list[bytes]:
-        """Return what was expected up to `key`, and expect it no more."""
+    def take(self, key: bytes) -> tuple[list[bytes], Content | None]:
+        """Return what was expected up to `key`, now no more, and the content of that file."""
         taken: list[bytes] = []
+        content: Content | None = None
         while key in self._expected:
             passed, known = self._expected.popitem(last=False)
             self._ahead -= known.size
+            content = known.content
             taken.append(passed)
-        return taken
+        return taken, content
 
-    def listed(self) -> Iterator[tuple[bytes, int]]:
-        """Yield key and size of the files that threads have found since the last time."""
+    def listed(self) -> Iterator[tuple[bytes, Content]]:
+        """Yield key and content of the files that threads have found since the last time."""
         while self._listed:
             yield from self._listed.popleft()
 
-    def next_files(self, most_bytes: int, most_entries: int) -> list[tuple[Entry, int]]:
+    def next_files(self, most_bytes: int, most_entries: int) -> list[tuple[Content, int]]:
         """Return the next files of the walk, and how many bytes of each fit; may block.
 
         They are `listed` before they are fetched.
         """
-        found: list[tuple[Entry, int]] = []
-        listed: list[tuple[bytes, int]] = []
+        found: list[tuple[Content, int]] = []
+        listed: list[tuple[bytes, Content]] = []
         with self._listing:
             for _ in range(most_entries):
                 tree, entry = next(self._entries or iter(()), (b"", None))
@@ -110,8 +118,9 @@ class Walk:
                     self._ended = True
                     break
                 if entry.kind is Kind.FILE:
-                    found.append((entry, min(entry.size, most_bytes)))
-                    listed.append((tree + entry.name, entry.size))
+                    content = Content(entry, self._reader)
+                    found.append((content, min(entry.size, most_bytes)))
+                    listed.append((tree + entry.name, content))
                     most_bytes -= entry.size
                     if most_bytes <= 0:
                         break

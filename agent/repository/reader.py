@@ -6,6 +6,7 @@ an error that names the object.
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from agent.crypto.naming import IdKey
 from agent.errors import ObjectDamaged, ObjectMissing
@@ -99,12 +100,16 @@ class VaultReader:
         What is missing or damaged is left for `chunk` to report.
         """
         found = [(id_, at) for id_ in chunk_ids if (at := self._index.find(id_)) is not None]
-        self._frames.prefetch((at.frame for _, at in found), PackKind.DATA)
-        for id_, at in found:
-            frame = self._frames.cached(at.frame, PackKind.DATA)
+        by_frame = [
+            (frame, list(each)) for frame, each in groupby(found, key=lambda one: one[1].frame)
+        ]
+        self._frames.prefetch((frame for frame, _ in by_frame), PackKind.DATA)
+        for location, each in by_frame:
+            frame = self._frames.cached(location, PackKind.DATA)
             if frame is not None:
                 with contextlib.suppress(ObjectDamaged):
-                    self._checked(frame, id_, at, PackKind.DATA)
+                    for id_, at in each:
+                        self._checked(frame, id_, at, PackKind.DATA)
         if len(self._near) + len(found) > NEAR_CHUNKS:
             self._near = {}
         self._near.update(found)

@@ -85,13 +85,13 @@ class Tree:
         content, depth = self.reader.put_content([data])
         return Entry(name=name, size=size, content=content, depth=depth)
 
-    def open(self, number: int, *, work: bool = True) -> int:
-        """Open the `number`th file of the walk; do the jobs that came of it."""
+    def open(self, number: int, *, work: bool = True) -> bool:
+        """Open the `number`th file; do the jobs that came of it; tell if it was fetched ahead."""
         places = self.paths[number]
         fetched = self.ahead.opened(lambda: places, *places[0])
         while work and self.jobs:
             self.jobs.pop(0)()
-        return fetched
+        return fetched is not None
 
 
 @pytest.mark.parametrize(("directories", "files"), [(1, 100), (100, 1), (10, 10)])
@@ -99,7 +99,7 @@ def test_files_opened_as_a_walk_meets_them_are_fetched_ahead(directories: int, f
     """In one directory or over many: after three files all that follow are, each once."""
     tree = Tree(directories, files)
     found = [tree.open(number) for number in range(100)]
-    assert found == [0, 0, 0] + [BATCH_BYTES] * 97
+    assert found == [False] * 3 + [True] * 97
     assert len(tree.reader.prefetched) == len(set(tree.reader.prefetched)) == 97
 
 
@@ -127,7 +127,7 @@ def test_walk_that_leaves_some_out_is_still_one() -> None:
     """What is passed over is not waited for, and does not count as fetched ahead for ever."""
     tree = Tree(100, 1, file_bytes=500_000)
     found = [tree.open(number) for number in (0, 1, 2, *range(3, 100, 3))]
-    assert found == [0, 0, 0] + [BATCH_BYTES] * 33
+    assert found == [False] * 3 + [True] * 33
     assert len(tree.reader.prefetched) >= 90
 
 
@@ -143,7 +143,7 @@ def test_two_walks_do_not_disturb_each_other() -> None:
     """Two readers in two places, in turn: both are followed."""
     tree = Tree(2, 100)
     found = [tree.open(number + offset) for number in range(100) for offset in (0, 100)]
-    assert found[-180:] == [BATCH_BYTES] * 180
+    assert found[-180:] == [True] * 180
 
 
 def test_more_work_than_fits_is_dropped() -> None:
