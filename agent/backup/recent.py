@@ -8,7 +8,8 @@ Value = TypeVar("Value")
 class Recent(Generic[Value]):
     """Keeps at least the last `most` values by key, and at most twice as many.
 
-    About 80 bytes each, and the value.  (Dropping the oldest one by one takes a dict time that grows with it.)
+    About 80 bytes each, and the value.  (To drop the oldest one by one takes a dict time that
+    grows with its size.)
     """
 
     def __init__(self, most: int) -> None:
