@@ -20,9 +20,9 @@ from agent.model.snapshot import SnapshotInfo
 from agent.repository.chain import Chains
 from agent.repository.frames import FrameReader
 from agent.repository.indexcache import IndexCache
+from agent.repository.live import live_snapshots
 from agent.repository.packkeys import OpeningKeys
 from agent.repository.reader import VaultReader
-from agent.repository.removals import read_removals
 from agent.repository.seen import SeenChains
 from agent.repository.vaults import enrolled_writers, open_repository, secrets_by_credential
 from agent.store.base import Store
@@ -59,8 +59,7 @@ class Maintenance:
         """
         writers = enrolled_writers(self.store, keys.vault, keys.authority_key())
         chains = Chains(self.store, keys.vault, keys.index(), writers)
-        removals = read_removals(self.store, keys)
-        found = list(chains.snapshots(removals))
+        found, removals = live_snapshots(self.store, keys, chains)
         SeenChains(self.state.seen).check(keys.vault, found, removals)
         return found
 

@@ -1,6 +1,7 @@
 """`vitrine hold`: snapshots that must stay, whatever the rules say."""
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import click
@@ -9,15 +10,28 @@ import msgspec
 from agent.audit.records import Event, Outcome
 from agent.cli.output import console, counted, json_option, print_json, table, when
 from agent.cli.place import caller, config_dir_option
+from agent.cli.retention import plan_vault, retention_of
+from agent.clock import utc
+from agent.crypto.secrets import ReaderKeys
 from agent.crypto.signing import SigningKey
 from agent.errors import ConfigInvalid, NotFound
-from agent.maintained import maintenance
-from agent.model.ids import short
+from agent.maintained import Maintenance, maintenance
+from agent.maintenance.retention.notes import NotesFile
+from agent.model.ids import SnapshotId, short
 from agent.repository import choose
-from agent.repository.holds import Hold, Release, new_name, put_hold, put_release, read_holds
+from agent.repository.holds import (
+    MAX_HELD,
+    Hold,
+    Release,
+    new_name,
+    put_hold,
+    put_release,
+    read_holds,
+)
 
 _NS = 10**9
 _NEVER = "never"
+_DAY = click.DateTime(["%Y-%m-%d"])
 
 
 @click.group()
@@ -29,30 +43,40 @@ def hold() -> None:
 @click.argument("vault")
 @click.argument("snapshots", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every snapshot there is or will be.")
+@click.option(
+    "--from", "first", type=_DAY, metavar="YYYY-MM-DD", help="Those that came on this day or later."
+)
+@click.option(
+    "--to", "last", type=_DAY, metavar="YYYY-MM-DD", help="Those that came on this day or earlier."
+)
 @click.option("--reason", required=True, help="Why; it is sealed, and shown with the plan.")
 @click.option("--until", default=_NEVER, show_default=True, metavar="YYYY-MM-DD",
               help="The first day on which they may go.")  # fmt: skip
 @config_dir_option
-def add(
-    vault: str, snapshots: tuple[str, ...], everything: bool, reason: str, until: str,
-    config_dir: Path,
+def add(  # noqa: PLR0913, PLR0917 - one parameter an option
+    vault: str, snapshots: tuple[str, ...], everything: bool, first: datetime | None,
+    last: datetime | None, reason: str, until: str, config_dir: Path,
 ) -> None:  # fmt: skip
-    """Hold SNAPSHOTS of VAULT, named by the beginnings of their ids."""
-    if bool(snapshots) is everything:
-        raise ConfigInvalid("name snapshots, or all of them with --all")
+    """Hold SNAPSHOTS of VAULT, named by the beginnings of their ids, or those of some days."""
+    if [bool(snapshots), everything, bool(first or last)].count(True) != 1:
+        raise ConfigInvalid("name snapshots, or days with --from and --to, or all with --all")
     with maintenance(config_dir / "maintenance.toml") as work:
         keys = work.vault(vault)
-        known = work.snapshots(keys)
-        ids = tuple(choose.by_prefix(known, one, choose.name_of).id for one in snapshots)
-        made = Hold(
-            keys.vault, new_name(), ids, _until_ns(until), reason, caller(), work.clock.now_ns()
-        )
+        until_ns = _until_ns(until, work.clock.now_ns())
+        ids = _of_days(work, keys, first, last) if first or last else _named(work, keys, snapshots)
+        if len(ids) > MAX_HELD:
+            raise ConfigInvalid(
+                f"{len(ids)} snapshots are more than the {MAX_HELD} of one hold",
+                hint="hold fewer days at a time, or everything with --all",
+            )
+        made = Hold(keys.vault, new_name(), ids, until_ns, reason, caller(), work.clock.now_ns())
         work.audit.append(
             Event.HOLD_ADDED, Outcome.SUCCESS, actor=made.by, target=vault,
             details={"hold": made.name.hex(), "snapshots": len(ids), "until": until},
         )  # fmt: skip
         authority = SigningKey(work.secrets(keys).authority)
         put_hold(work.store, made, keys.index(), authority)
+        NotesFile(retention_of(work, keys).files.notes).add_hold(made.name)
     what = "every snapshot" if everything else counted(len(ids), "snapshot")
     console.print(f"Hold {short(made.name)} keeps {what} of {vault} until {until}.")
 
@@ -109,7 +133,29 @@ def release(vault: str, name: str, reason: str, config_dir: Path) -> None:
     console.print(f"Hold {short(ended.name)} on {vault} has ended.")
 
 
-def _until_ns(text: str) -> int:
+def _named(
+    work: Maintenance, keys: ReaderKeys, beginnings: Sequence[str]
+) -> tuple[SnapshotId, ...]:
+    known = work.snapshots(keys)
+    return tuple(choose.by_prefix(known, one, choose.name_of).id for one in beginnings)
+
+
+def _of_days(
+    work: Maintenance, keys: ReaderKeys, first: datetime | None, last: datetime | None
+) -> tuple[SnapshotId, ...]:
+    """Return what came on these days, by the receiver's clock and the vault's time zone."""
+    zone = retention_of(work, keys).zone
+    begin, end = first.date() if first else date.min, last.date() if last else date.max
+    candidates = [fate.candidate for fate in plan_vault(work, keys).fates]
+    found = tuple(
+        one.id for one in candidates if begin <= utc(one.received_ns).astimezone(zone).date() <= end
+    )
+    if not found:
+        raise NotFound("no snapshot came on these days", hint="`vitrine retention plan --all`")
+    return found
+
+
+def _until_ns(text: str, now_ns: int) -> int:
     if text == _NEVER:
         return 0
     try:
@@ -118,4 +164,7 @@ def _until_ns(text: str) -> int:
         raise ConfigInvalid(
             f"{text!r} is no day", hint="write it as 2041-12-31, or `never`"
         ) from error
-    return int(day.timestamp()) * _NS
+    until_ns = int(day.timestamp()) * _NS
+    if until_ns <= now_ns:
+        raise ConfigInvalid(f"{text} is over: that would hold nothing")
+    return until_ns

@@ -42,7 +42,7 @@ def plan(vaults: tuple[str, ...], everything: bool, as_json: bool, config_dir: P
     """Say what becomes of each snapshot, and why.  Removes nothing."""
     with maintenance(config_dir / "maintenance.toml") as work:
         names = vaults or tuple(sorted(work.vaults))
-        reports = [_job(work, work.vault(n)).plan(work.snapshots(work.vault(n))) for n in names]
+        reports = [plan_vault(work, work.vault(name)) for name in names]
     _show(reports, as_json=as_json, shown=None if everything else _SHOWN)
 
 
@@ -68,17 +68,24 @@ def thaw(vault: str, reason: str, config_dir: Path) -> None:
     """Let the retention of VAULT go on after a freeze."""
     with maintenance(config_dir / "maintenance.toml") as work:
         keys = work.vault(vault)
-        was = _job(work, keys).thaw(work.snapshots(keys), reason, caller())
+        was = retention_of(work, keys).thaw(work.snapshots(keys), reason, caller())
     console.print(f"The retention of {vault} goes on.  It was frozen because: {was}.")
+
+
+def plan_vault(work: Maintenance, keys: ReaderKeys) -> RetentionReport:
+    """Say what the configured rules come to for one vault."""
+    return retention_of(work, keys).plan(work.snapshots(keys))
 
 
 def apply_vault(work: Maintenance, keys: ReaderKeys, confirm: int = 0) -> RetentionReport:
     """Remove what the configured rules do not keep of one vault, on the record."""
-    job = _job(work, keys)
+    job = retention_of(work, keys)
     return job.apply(work.snapshots(keys), work.secrets(keys), confirmed=confirm)
 
 
-def _job(work: Maintenance, keys: ReaderKeys) -> Retention:
+def retention_of(work: Maintenance, keys: ReaderKeys) -> Retention:
+    """Return the retention of one vault, as it is configured."""
+
     def record(what: str, details: Mapping[str, int | str]) -> None:
         work.audit.append(
             _EVENTS[what], Outcome.SUCCESS, actor=ACTOR, target=keys.name, details=dict(details)
@@ -114,7 +121,7 @@ def _zone(name: str) -> tzinfo | None:
 
 def _show(reports: Sequence[RetentionReport], *, as_json: bool, shown: int | None) -> None:
     if as_json:
-        print_json(reports)
+        print_json([_plain(report) for report in reports])
         return
     for report in reports:
         _table(report, shown)
@@ -122,8 +129,34 @@ def _show(reports: Sequence[RetentionReport], *, as_json: bool, shown: int | Non
         line = f"{report.vault}: {counted(kept, 'snapshot')} kept, {going} that no rule keeps"
         console.print(line + (f", {report.removed} removed" if report.removed else ""))
         if report.frozen:
-            console.print(styled("yellow", f"  frozen, nothing is removed: {report.frozen}"))
-            console.print(f"  when it is understood: `vitrine retention thaw {report.vault}`")
+            console.print(styled("yellow", "  frozen, nothing is removed:"))
+            for reason in report.frozen.split("; "):
+                console.print(f"    {reason}")
+            told = f"vitrine retention thaw {report.vault} --reason …"
+            console.print(f"  when it is understood: `{told}`")
+
+
+def _plain(report: RetentionReport) -> dict[str, object]:
+    """Return a report for programs: ids as everywhere in hexadecimal, fields by name."""
+    fates = [
+        {
+            "snapshot": fate.candidate.id.hex(),
+            "host": fate.candidate.host.hex(),
+            "sequence": fate.candidate.sequence,
+            "received_ns": fate.candidate.received_ns,
+            "complete": fate.candidate.is_complete,
+            "keep": fate.keep,
+            "reasons": fate.reasons,
+        }
+        for fate in report.fates
+    ]
+    return {
+        "vault": report.vault,
+        "frozen": report.frozen,
+        "removed": report.removed,
+        "finished": report.finished,
+        "fates": fates,
+    }
 
 
 def _table(report: RetentionReport, shown: int | None) -> None:

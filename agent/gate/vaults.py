@@ -9,8 +9,8 @@ from agent.model.ids import PackId
 from agent.model.snapshot import SnapshotInfo
 from agent.repository.chain import Chains
 from agent.repository.indexcache import IndexCache
+from agent.repository.live import live_snapshots
 from agent.repository.packkeys import OpeningKeys
-from agent.repository.removals import read_removals
 from agent.repository.seen import SeenChains
 from agent.repository.vaults import enrolled_writers, secrets_by_credential
 from agent.store.base import Store
@@ -42,8 +42,7 @@ class GateVault:
                 key = self.keys.index()
                 self._chains = Chains(self._store, self.keys.vault, key, writers)
                 self._writers = frozenset(writers)
-            removals = read_removals(self._store, self.keys)
-            found = list(self._chains.snapshots(removals))
+            found, removals = live_snapshots(self._store, self.keys, self._chains)
             self._seen.check(self.keys.vault, found, removals)
         return sorted(found, key=lambda info: (info.snapshot.taken_ns, info.snapshot.sequence))
 

@@ -63,7 +63,12 @@ def new_name() -> bytes:
 
 
 def put_hold(store: Store, hold: Hold, key: IndexKey, authority: SigningKey) -> None:
-    """Store a hold."""
+    """Store a hold; raise ValueError for one of more than MAX_HELD snapshots.
+
+    A larger object nobody would read, and then nothing of the vault could be removed any more.
+    """
+    if len(hold.snapshots) > MAX_HELD:
+        raise ValueError(f"{len(hold.snapshots)} snapshots are more than one hold holds")
     plain = msgspec.msgpack.encode(hold)
     data = signedbox.seal(HOLD, hold.vault + hold.name, plain, key, authority)
     store.put(layout.hold(hold.vault, hold.name), [data])

@@ -19,10 +19,10 @@ from agent.repository import choose, layout, vaults
 from agent.repository.chain import Chains
 from agent.repository.frames import FrameReader
 from agent.repository.indexcache import IndexCache
+from agent.repository.live import live_snapshots
 from agent.repository.packkeys import OpeningKeys
 from agent.repository.reader import VaultReader
 from agent.repository.rebuild import rebuild_index
-from agent.repository.removals import read_removals
 from agent.restore.plan import select
 from agent.restore.run import Progress, restore
 from agent.restore.tally import Outcome
@@ -103,7 +103,7 @@ class Recovery:
         writers = vaults.enrolled_writers(self.store, keys.vault, keys.authority_key())
         chains = Chains(self.store, keys.vault, keys.index(), writers)
         try:
-            return list(chains.snapshots(read_removals(self.store, keys)))
+            return live_snapshots(self.store, keys, chains)[0]
         except RepositoryError as error:
             if not explicit:
                 raise ChainBroken(

@@ -39,6 +39,8 @@ def test_planned_held_applied_and_on_record(tmp_path: Path) -> None:
     with maintenance(file) as work:
         first = work.snapshots(work.vault("radiology"))[0].id.hex()
     assert len(fates) == 4
+    assert fates[0]["snapshot"] == first, "ids as everywhere"
+    assert [fate["keep"] for fate in fates] == [False, False, False, True]
 
     held = installed.vitrine("hold", "add", "radiology", first[:12], "--reason", "a lawsuit")
     assert held.returncode == 0, held.stderr
@@ -60,3 +62,22 @@ def test_planned_held_applied_and_on_record(tmp_path: Path) -> None:
     (source / "report").write_bytes(os.urandom(10))
     assert installed.vitrine("snapshot", "--full").returncode == 0, "the agent goes on"
     assert installed.vitrine("verify").returncode == 0
+
+
+def test_held_by_the_days_on_which_they_came(tmp_path: Path) -> None:
+    """Between two days, or from one on; what would hold nothing is refused."""
+    source = tmp_path / "source"
+    source.mkdir()
+    installed = _installed(tmp_path, source)
+    hold = ("hold", "add", "radiology", "--reason", "an inquiry")
+    assert "is over" in installed.vitrine(*hold, "--all", "--until", "2020-01-01").stderr
+    assert "no snapshot came" in installed.vitrine(*hold, "--to", "2020-01-01").stderr
+    assert "name snapshots, or" in installed.vitrine(*hold, "--all", "--to", "2020-01-01").stderr
+    days = installed.vitrine(*hold, "--from", "2020-01-01", "--to", "2100-01-01")
+    assert "keeps 4 snapshots" in days.stdout, days.stderr
+    assert installed.vitrine("retention", "plan").stdout.count("held: an inquiry") == 4
+    name = json.loads(installed.vitrine("hold", "list", "radiology", "--json").stdout)[0]["name"]
+    for lost in (tmp_path / "repository").rglob(name):
+        lost.unlink()
+    told = installed.vitrine("retention", "apply")
+    assert "holds gone" in told.stdout, "no run had seen it: who made it noted it"

@@ -1,5 +1,6 @@
 """A chain that retention has thinned still verifies; one that was thinned otherwise does not."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from agent.crypto.secrets import VaultSecrets
 from agent.crypto.signing import SigningKey
 from agent.errors import ChainBroken, ObjectDamaged, RepositoryError
+from agent.gate.vaults import GateVault
 from agent.model.snapshot import SnapshotInfo
 from agent.repository import layout
 from agent.repository.removals import (
@@ -21,6 +23,7 @@ from agent.repository.removals import (
 )
 from agent.repository.seen import SeenChains
 from agent.repository.verify import verify
+from agent.store.base import Listed
 from agent.store.memory import MemoryStore
 from tests.fakes.removing import make_chain, remove
 from tests.fakes.vaults import make_vault, snapshots
@@ -188,6 +191,40 @@ def test_a_gate_that_saw_a_snapshot_accepts_its_removal_and_nothing_less(tmp_pat
     again = SeenChains(tmp_path / "seen.json")
     with pytest.raises(ChainBroken, match="removal record 1"):
         again.check(vault, thinned.chain)
+
+
+class _Thinning(MemoryStore):
+    """Retention at work beside a reader: before each of some listings it removes a snapshot."""
+
+    def __init__(self, thinned: Thinned, times: int) -> None:
+        super().__init__()
+        self._thinned = thinned
+        self._waiting = thinned.chain[:times]
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        if self._waiting and prefix.startswith("snapshots/"):
+            remove(self._thinned.store, self._thinned.secrets, [self._waiting.pop(0)])
+        return self._thinned.store.list(prefix)
+
+    def get(self, name: str) -> bytes:
+        return self._thinned.store.get(name)
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        return self._thinned.store.get_range(name, offset, length)
+
+    def size(self, name: str) -> int:
+        return self._thinned.store.size(name)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_reader_beside_retention_finds_no_hole(tmp_path: Path, times: int) -> None:
+    """What goes between reading the records and listing snapshots is looked at again."""
+    thinned = Thinned()
+    store, reader = _Thinning(thinned, times), thinned.secrets.reader()
+    seen = SeenChains(tmp_path / "seen.json")
+    gate = GateVault(reader, store, tmp_path / "index", b"", seen)
+    found = [info.snapshot.sequence for info in gate.snapshots()]
+    assert found == list(range(times + 1, LENGTH + 1))
 
 
 def test_a_record_holds_a_bounded_number() -> None:

@@ -1,31 +1,43 @@
 """Retention removes what no rule keeps, on the record, and stops when something looks wrong."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from agent.crypto.signing import SigningKey
-from agent.errors import ConfigInvalid, ObjectDamaged, StoreError
+from agent.errors import ConfigInvalid, ObjectDamaged, StoreError, StoreFull
+from agent.maintenance import elapsed
 from agent.maintenance.retention.durations import duration_ns
 from agent.maintenance.retention.job import Retention, RetentionReport, StateFiles
+from agent.maintenance.retention.notes import NotesFile
 from agent.maintenance.retention.policy import Rules
 from agent.model.snapshot import Sign, Snapshot, SnapshotInfo
 from agent.repository import layout
 from agent.repository.chain import decode_snapshot, encode_snapshot
-from agent.repository.holds import Hold, Release, new_name, put_hold, put_release, read_holds
+from agent.repository.holds import (
+    MAX_HELD,
+    Hold,
+    Release,
+    new_name,
+    put_hold,
+    put_release,
+    read_holds,
+)
 from agent.repository.verify import verify
 from agent.store.base import Store
 from agent.store.memory import MemoryStore
 from tests.fakes.clock import FakeClock
 from tests.fakes.contents import objects, store_of
 from tests.fakes.faulty_store import Fault, FaultyStore
-from tests.fakes.removing import make_chain
+from tests.fakes.removing import make_chain, remove
 from tests.fakes.vaults import Vault, make_vault, snapshots
 
 DAY_S = 86_400.0
 DAY_NS = 86_400 * 10**9
+YEAR_NS = 31_557_600 * 10**9
 DAILY = Rules(daily=3)
 
 
@@ -41,6 +53,13 @@ class Office:
         self.recorded: list[tuple[str, Mapping[str, int | str]]] = []
         first = self.clock.now_ns() - days * DAY_NS
         make_chain(self.store, self.vault.writer, days * 2, taken_ns=first, every_ns=DAY_NS // 2)
+
+    def hold(self) -> Hold:
+        """Hold everything, for a lawsuit."""
+        secrets = self.vault.secrets
+        hold = Hold(secrets.vault, new_name(), (), 0, "a lawsuit", "officer", 1)
+        put_hold(self.store, hold, secrets.reader().index(), SigningKey(secrets.authority))
+        return hold
 
     def job(self, rules: Rules = DAILY, store: Store | None = None) -> Retention:
         """Return the retention, as a run begins it."""
@@ -147,11 +166,100 @@ def test_a_clock_that_jumps_freezes(office: Office) -> None:
         office.job().thaw(office.live(), "set right", "admin")
 
 
-def test_silent_agents_freeze(office: Office) -> None:
-    """With no new snapshot for weeks, ages alone take nothing."""
+def test_a_jump_over_a_restart_freezes_whatever_came_meanwhile(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CLOCK_BOOTTIME cannot vouch for it, nor an agent that has the same wrong clock."""
+    office.apply()
+    before = len(office.live())
+    monkeypatch.setattr(elapsed, "_boot", lambda: "after the restart")
+    office.clock.set_wall(office.clock.now_ns() + 20 * YEAR_NS)
+    office.add(taken_ns=office.clock.now_ns())
+    lawful = Rules(daily=1, minimum_age_ns=15 * YEAR_NS)
+    office.job(lawful).plan(office.live())  # looking changes nothing about it
+    assert "restart" in office.apply(lawful).frozen
+    assert len(office.live()) == before + 1
+
+
+def test_a_jump_is_not_forgotten_when_the_freeze_cannot_be_recorded(office: Office) -> None:
+    """With the audit's disk full the run fails; the next one still sees the jump."""
+    office.apply()
+    office.clock.set_wall(office.clock.now_ns() + YEAR_NS)
+    office.add(taken_ns=office.clock.now_ns())
+
+    def full(_what: str, _details: Mapping[str, int | str]) -> None:
+        raise StoreFull("no space for the audit")
+
+    with pytest.raises(StoreFull):
+        replace(office.job(), record=full).apply(office.live(), office.vault.secrets)
+    assert "jumped" in office.apply().frozen
+
+
+def test_silent_agents_freeze_until_somebody_has_looked(office: Office) -> None:
+    """With no new snapshot for weeks, ages alone take nothing; a source may be gone for good."""
     office.apply()
     office.clock.advance(20 * DAY_S)
     assert "two weeks" in office.apply().frozen
+    office.job().thaw(office.live(), "the scanner was scrapped", "admin")
+    assert not office.apply().frozen
+    office.clock.advance(20 * DAY_S)
+    assert "two weeks" in office.apply().frozen, "that was good for two weeks"
+
+
+def test_nothing_frozen_is_no_thaw_and_changes_nothing(office: Office) -> None:
+    """No record, and nothing counts as looked at."""
+    office.apply()
+    office.hold()
+    office.apply()
+    told, notes = len(office.recorded), office.job().files.notes.read_bytes()
+    with pytest.raises(ConfigInvalid, match="not frozen"):
+        office.job().thaw(office.live(), "to be sure", "admin")
+    assert len(office.recorded) == told
+    assert office.job().files.notes.read_bytes() == notes
+
+
+def test_what_a_plan_says_is_frozen_can_be_thawed(office: Office) -> None:
+    """Though no run has yet frozen it on disk."""
+    office.apply()
+    office.clock.advance(DAY_S)
+    office.add(taken_ns=office.clock.now_ns(), signs=(Sign("lost-magic", 900, 1000),))
+    assert "attack" in office.job().plan(office.live()).frozen
+    assert "attack" in office.job().thaw(office.live(), "a migration", "officer")
+    assert not office.apply().frozen
+
+
+def test_a_thaw_acknowledges_only_what_the_freeze_was_for(office: Office) -> None:
+    """Signs and a lost hold that nobody was told of freeze again; told together, they do not."""
+    hold = office.hold()
+    office.apply()
+    office.clock.set_wall(office.clock.now_ns() + YEAR_NS)
+    assert "jumped" in office.apply().frozen
+    office.clock.advance(DAY_S)
+    office.add(taken_ns=office.clock.now_ns(), signs=(Sign("lost-magic", 900, 1000),))
+    office.store.delete(layout.hold(hold.vault, hold.name))
+    office.job().thaw(office.live(), "the time server was wrong", "admin")
+    again = office.apply().frozen
+    assert "attack" in again
+    assert "holds gone" in again
+    office.job().thaw(office.live(), "both are known", "officer")
+    assert not office.apply().frozen
+
+
+def test_notes_that_cannot_be_read_stop_retention(office: Office) -> None:
+    """With an error that names the file: nothing is taken for never seen."""
+    office.apply()
+    office.job().files.notes.write_bytes(b"")
+    with pytest.raises(ConfigInvalid, match="vanishes"):
+        office.apply()
+
+
+def test_what_an_interrupted_run_left_is_deleted_on_the_record(office: Office) -> None:
+    """It may have ended between its removal record and its audit record."""
+    remove(office.store, office.vault.secrets, office.live()[:3], delete=False)
+    report = office.apply(Rules())
+    assert report.finished == 3
+    assert len(list(office.store.list("snapshots/"))) == 13
+    assert office.recorded == [("removed", {"finished": 3, "newest": 1})]
 
 
 def test_signs_of_an_attack_freeze_and_pin_the_last_clean_one(office: Office) -> None:
@@ -190,14 +298,32 @@ def test_held_snapshots_stay_until_released(office: Office) -> None:
 
 def test_a_hold_that_vanishes_freezes(office: Office) -> None:
     """Who keeps the storage cannot undo a hold by taking it away."""
-    secrets = office.vault.secrets
-    authority, key = SigningKey(secrets.authority), secrets.reader().index()
-    hold = Hold(secrets.vault, new_name(), (), 0, "a lawsuit", "officer", 1)
-    put_hold(office.store, hold, key, authority)
+    hold = office.hold()
     office.apply()
-    office.store.delete(layout.hold(secrets.vault, hold.name))
-    assert "holds are gone" in office.apply().frozen
+    office.store.delete(layout.hold(hold.vault, hold.name))
+    assert "holds gone" in office.apply().frozen
     assert len(office.live()) == 16
+
+
+def test_a_hold_that_vanishes_before_any_run_freezes(office: Office) -> None:
+    """Who makes a hold notes it, so that it is missed even if no run has ever seen it."""
+    hold = office.hold()
+    NotesFile(office.job().files.notes).add_hold(hold.name)
+    office.store.delete(layout.hold(hold.vault, hold.name))
+    assert "holds gone" in office.apply().frozen
+    office.job().thaw(office.live(), "lifted by the court", "officer")
+    assert not office.apply().frozen
+
+
+def test_a_hold_too_large_to_be_read_again_is_not_stored(office: Office) -> None:
+    """It could not be taken back, and nothing of the vault could ever be removed."""
+    secrets = office.vault.secrets
+    many = Hold(secrets.vault, new_name(), (bytes(32),) * (MAX_HELD + 1), 0, "all", "officer", 1)
+    with pytest.raises(ValueError, match="more than"):
+        put_hold(office.store, many, secrets.reader().index(), SigningKey(secrets.authority))
+    whole = msgspec.structs.replace(many, snapshots=(bytes(32),) * MAX_HELD)
+    put_hold(office.store, whole, secrets.reader().index(), SigningKey(secrets.authority))
+    assert read_holds(office.store, secrets.reader()) == [whole]
 
 
 def test_a_forged_or_damaged_hold_is_an_error(office: Office) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from agent.errors import ConfigInvalid, StoreUnavailable
+from agent.errors import StoreUnavailable
 from agent.model.decoding import UNDECODABLE
 
 MASS_SHARE = 0.2  # of all snapshots at once
@@ -24,6 +24,8 @@ class Frozen(msgspec.Struct, frozen=True):
 
     reason: str
     since_ns: int
+    signs: tuple[bytes, ...] = ()  # ids of snapshots that were part of the reason
+    holds: tuple[bytes, ...] = ()  # names of holds that were
 
 
 class Circumstances(NamedTuple):
@@ -31,30 +33,38 @@ class Circumstances(NamedTuple):
 
     now_ns: int
     newest_received_ns: int
+    thawed_ns: int  # when somebody last looked
     wall_elapsed_ns: int  # since the last run; 0 at first
     boot_elapsed_ns: int | None  # the same by CLOCK_BOOTTIME; None after a boot
     snapshots: int
     to_remove: int
     confirmed: int  # how many removals an administrator has agreed to
-    missing_holds: int  # that were there, and went without a release
-    alarms: int  # snapshots with signs of an attack that nobody has acknowledged
+    missing_holds: tuple[bytes, ...]  # that were there, and went without a release
+    alarms: tuple[bytes, ...]  # snapshots with signs of an attack that nobody has acknowledged
 
 
-def why_freeze(at: Circumstances) -> str:
-    """Return the first reason to stop, or an empty text."""
-    return next(_reasons(at), "")
+def why_freeze(at: Circumstances) -> Frozen | None:
+    """Return every reason to stop, with what a thaw then acknowledges; None where there is none."""
+    reasons = list(_reasons(at))
+    if not reasons:
+        return None
+    return Frozen("; ".join(reasons), at.now_ns, at.alarms, at.missing_holds)
 
 
 def _reasons(at: Circumstances) -> Iterator[str]:
     if at.alarms:
-        yield f"{at.alarms} snapshots show signs of an attack: `vitrine timeline`"
+        yield f"snapshots that show signs of an attack: {len(at.alarms)}, see `vitrine timeline`"
     if at.missing_holds:
-        yield f"{at.missing_holds} holds are gone from the repository without a release"
+        yield f"holds gone from the repository without a release: {len(at.missing_holds)}"
     if at.wall_elapsed_ns < 0:
         yield "the clock went back"
     if at.boot_elapsed_ns is not None and at.wall_elapsed_ns - at.boot_elapsed_ns > JUMP_NS:
         yield "the clock jumped ahead"
-    if at.newest_received_ns and at.now_ns - at.newest_received_ns > SILENT_NS:
+    if at.boot_elapsed_ns is None and at.wall_elapsed_ns > SILENT_NS:
+        # what came meanwhile vouches for nothing: an agent on this host has the same clock
+        yield "the clock went ahead by more than two weeks over a restart of this machine"
+    heard_ns = max(at.newest_received_ns, at.thawed_ns)
+    if at.newest_received_ns and at.now_ns - heard_ns > SILENT_NS:
         yield "no snapshot has come for two weeks: the agents are silent, or the clock is wrong"
     is_mass = at.to_remove > MASS_COUNT and at.to_remove > MASS_SHARE * at.snapshots
     if is_mass and at.confirmed < at.to_remove:
@@ -80,22 +90,20 @@ class FreezeFile:
         except (OSError, *UNDECODABLE):
             return Frozen("the note of a freeze cannot be read", 0)
 
-    def freeze(self, reason: str, now_ns: int) -> None:
+    def freeze(self, why: Frozen) -> None:
         """Freeze, durably; what it was frozen for first stays."""
         if self.read() is not None:
             return
+        temporary = self._path.with_suffix(".new")
         try:
-            with self._path.open("xb") as file:
-                file.write(msgspec.json.encode(Frozen(reason, now_ns)))
+            with temporary.open("wb") as file:
+                file.write(msgspec.json.encode(why))
                 file.flush()
                 os.fsync(file.fileno())
+            temporary.replace(self._path)
         except OSError as error:
             raise StoreUnavailable(f"{self._path} cannot be written: {error.strerror}") from error
 
-    def thaw(self) -> Frozen:
-        """Undo a freeze; return what it was for.  Raise ConfigInvalid where there is none."""
-        frozen = self.read()
-        if frozen is None:
-            raise ConfigInvalid("retention of this vault is not frozen")
-        self._path.unlink()
-        return frozen
+    def thaw(self) -> None:
+        """Undo a freeze, if there is one."""
+        self._path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """One run of retention over one vault: decide, stop if in doubt, record, delete."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
@@ -10,8 +10,10 @@ import msgspec
 from agent.clock import Clock
 from agent.crypto.secrets import ReaderKeys, VaultSecrets
 from agent.crypto.signing import SigningKey
+from agent.errors import ConfigInvalid
 from agent.maintenance.elapsed import boot_elapsed_ns, note_clocks, wall_elapsed_ns
-from agent.maintenance.retention.freeze import Circumstances, FreezeFile, why_freeze
+from agent.maintenance.retention.freeze import Circumstances, FreezeFile, Frozen, why_freeze
+from agent.maintenance.retention.notes import Notes, NotesFile
 from agent.maintenance.retention.policy import Candidate, Fate, Rules, decide
 from agent.maintenance.retention.received import ReceivedTimes
 from agent.model.ids import SnapshotId
@@ -35,9 +37,14 @@ class RetentionReport(msgspec.Struct, frozen=True):
 
     vault: str
     fates: tuple[Fate, ...]
-    removed: int  # 0 with a dry run
-    frozen: str  # why nothing may be removed; empty where it may
-    finished: int  # objects of removals that an earlier run had not deleted
+    why: Frozen | None  # nothing may be removed; None where it may
+    removed: int = 0  # 0 with a dry run
+    finished: int = 0  # objects of removals that an earlier run had not deleted
+
+    @property
+    def frozen(self) -> str:
+        """Why nothing may be removed; empty where it may."""
+        return self.why.reason if self.why else ""
 
     @property
     def to_remove(self) -> list[Fate]:
@@ -50,16 +57,15 @@ class StateFiles:
     """Where retention of one vault remembers."""
 
     received: Path
-    holds: Path
+    notes: Path
     frozen: Path
     clocks: Path
-    acknowledged: Path
 
     @classmethod
     def of(cls, directory: Path, vault: str) -> "StateFiles":
         """Return the files of a vault below the state directory."""
         return cls(*(directory / f"{what}-{vault}" for what in (
-            "received", "holds", "frozen", "clocks", "acknowledged"
+            "received", "notes", "frozen", "clocks"
         )))  # fmt: skip
 
 
@@ -83,7 +89,7 @@ class Retention:
         times = received.update(snapshots, now)
         holds = read_holds(self.store, self.keys)
         held = {info.id: why for info in snapshots if (why := held_by(holds, info.id, now))}
-        clean = last_clean(snapshots, self._acknowledged())
+        clean = last_clean(snapshots, _ids(self._notes().acknowledged))
         fates = decide(
             (_candidate(info, times) for info in snapshots),
             self.rules,
@@ -92,8 +98,8 @@ class Retention:
             held=held,
             pinned={info.id for info in clean},
         )
-        reason = self._frozen(snapshots, fates, received, holds, confirmed)
-        return RetentionReport(self.keys.name, tuple(fates), 0, reason, 0)
+        frozen = self._why_frozen(snapshots, fates, received, holds, confirmed)
+        return RetentionReport(self.keys.name, tuple(fates), frozen)
 
     def apply(
         self, snapshots: Sequence[SnapshotInfo], secrets: VaultSecrets, *, confirmed: int = 0
@@ -102,9 +108,11 @@ class Retention:
         report = self.plan(snapshots, confirmed=confirmed)
         removals = read_removals(self.store, self.keys)
         finished = self._finish(removals)
+        if report.why is not None:
+            self._freeze(report.why)
+        # not before a freeze is on disk, or a jump that was seen once is forgotten by a crash
         note_clocks(self.files.clocks, self.clock)
         if report.frozen:
-            self._freeze(report.frozen)
             return msgspec.structs.replace(report, finished=finished)
         doomed = {fate.candidate.id for fate in report.to_remove}
         gone = [info for info in snapshots if info.id in doomed]
@@ -112,77 +120,81 @@ class Retention:
             removals = self._remove(gone[start : start + MAX_REMOVED], removals, secrets)
         return msgspec.structs.replace(report, removed=len(gone), finished=finished)
 
-    def _frozen(
+    def _why_frozen(
         self, snapshots: Sequence[SnapshotInfo], fates: Sequence[Fate], received: ReceivedTimes,
         holds: Sequence[Hold], confirmed: int,
-    ) -> str:  # fmt: skip
-        frozen = FreezeFile(self.files.frozen).read()
+    ) -> Frozen | None:  # fmt: skip
         missing = self._missing_holds(holds)
+        frozen = FreezeFile(self.files.frozen).read()
         if frozen is not None:
-            return frozen.reason
+            return frozen
+        notes = self._notes()
+        alarms = unacknowledged(snapshots, _ids(notes.acknowledged))
         return why_freeze(
             Circumstances(
                 now_ns=self.clock.now_ns(),
                 newest_received_ns=received.newest_ns,
+                thawed_ns=notes.thawed_ns,
                 wall_elapsed_ns=wall_elapsed_ns(self.files.clocks, self.clock),
                 boot_elapsed_ns=boot_elapsed_ns(self.files.clocks, self.clock),
                 snapshots=len(snapshots),
                 to_remove=sum(not fate.keep for fate in fates),
                 confirmed=confirmed,
-                missing_holds=missing,
-                alarms=len(unacknowledged(snapshots, self._acknowledged())),
+                missing_holds=tuple(sorted(missing)),
+                alarms=tuple(info.id for info in alarms),
             )
         )
 
-    def _freeze(self, reason: str) -> None:
+    def _freeze(self, why: Frozen) -> None:
         file = FreezeFile(self.files.frozen)
         if file.read() is None:
-            self.record("frozen", {"reason": reason})
-            file.freeze(reason, self.clock.now_ns())
+            self.record("frozen", {"reason": why.reason})
+            file.freeze(why)
 
-    def _missing_holds(self, holds: Sequence[Hold]) -> int:
-        """Return how many holds that were seen are gone without a release; remember the others."""
-        known = self._known_holds()
+    def _missing_holds(self, holds: Sequence[Hold]) -> frozenset[bytes]:
+        """Return which holds that were seen are gone without a release; remember the others."""
+        notes = self._notes()
         present = {hold.name for hold in holds}
-        missing = known - present - released_names(self.store, self.keys.vault)
-        self.files.holds.write_bytes(msgspec.msgpack.encode(sorted(present | missing)))
-        return len(missing)
-
-    def _known_holds(self) -> set[bytes]:
-        try:
-            return set(msgspec.msgpack.decode(self.files.holds.read_bytes(), type=list[bytes]))
-        except FileNotFoundError:
-            return set()
+        missing = notes.holds - present - released_names(self.store, self.keys.vault)
+        if notes.holds != present | missing:
+            known = msgspec.structs.replace(notes, holds=missing | present)
+            NotesFile(self.files.notes).save(known)
+        return missing
 
     def thaw(self, snapshots: Sequence[SnapshotInfo], reason: str, by: str) -> str:
-        """Undo a freeze, on the record; return what it was for.  Signs count as looked at.
+        """Undo a freeze, or what the next run would stop for, on the record; return what it was.
 
-        Raises ConfigInvalid where nothing is frozen.
+        The signs and lost holds that it was for count as known, and no others: what came later
+        freezes again.  Raises ConfigInvalid, and changes nothing, where nothing is frozen.
         """
-        frozen = FreezeFile(self.files.frozen)
-        before = frozen.read()
-        self.record("thawed", {"was": before.reason if before else "", "why": reason, "by": by})
-        known = self._acknowledged() | {info.id for info in snapshots if info.snapshot.signs}
-        self.files.acknowledged.write_bytes(msgspec.msgpack.encode(sorted(known)))
-        self.files.holds.unlink(missing_ok=True)
+        why = self.plan(snapshots).why
+        if why is None:
+            raise ConfigInvalid("retention of this vault is not frozen")
+        self.record("thawed", {"was": why.reason, "why": reason, "by": by})
+        notes = self._notes()
+        NotesFile(self.files.notes).save(
+            Notes(
+                holds=notes.holds.difference(why.holds),
+                acknowledged=notes.acknowledged.union(why.signs),
+                thawed_ns=self.clock.now_ns(),
+            )
+        )
         note_clocks(self.files.clocks, self.clock)
-        return frozen.thaw().reason
+        FreezeFile(self.files.frozen).thaw()
+        return why.reason
 
-    def _acknowledged(self) -> set[SnapshotId]:
-        try:
-            data = self.files.acknowledged.read_bytes()
-        except FileNotFoundError:
-            return set()
-        return {SnapshotId(id_) for id_ in msgspec.msgpack.decode(data, type=list[bytes])}
+    def _notes(self) -> Notes:
+        return NotesFile(self.files.notes).read()
 
     def _finish(self, removals: Removals) -> int:
-        """Delete what a record names and an interrupted run had left."""
-        finished = 0
-        for listed in list(self.store.list(layout.snapshots(self.keys.vault))):
-            if layout.snapshot_place(listed.name) in removals.removed:
-                self.store.delete(listed.name)
-                finished += 1
-        return finished
+        """Delete, on the record, what a removal names and an interrupted run had left."""
+        listed = self.store.list(layout.snapshots(self.keys.vault))
+        left = [o.name for o in listed if layout.snapshot_place(o.name) in removals.removed]
+        if left:  # the run may have ended before its own audit record
+            self.record("removed", {"finished": len(left), "newest": len(removals.ids)})
+        for name in left:
+            self.store.delete(name)
+        return len(left)
 
     def _remove(
         self, gone: Sequence[SnapshotInfo], removals: Removals, secrets: VaultSecrets
@@ -207,3 +219,7 @@ def _candidate(info: SnapshotInfo, times: Mapping[SnapshotId, int]) -> Candidate
     return Candidate(
         info.id, snapshot.host, snapshot.sequence, times[info.id], not snapshot.incomplete
     )
+
+
+def _ids(names: Collection[bytes]) -> frozenset[SnapshotId]:
+    return frozenset(map(SnapshotId, names))
