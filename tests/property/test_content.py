@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from agent.errors import ObjectDamaged
 from agent.model.tree import HOLE, Entry, pack_extents
-from fsdriver.content import Content, stored_bytes
+from fsdriver.attributes import stored_bytes
+from fsdriver.content import Content
 from tests.fakes.tree_reader import TreeReaderFake
 
 part = st.one_of(st.binary(min_size=1, max_size=40), st.integers(1, 50))
