@@ -106,7 +106,9 @@ class Prune:
         if not dry_run and thin:
             rewriter = Rewriter(self.store, self.secrets, reader, self.cache, marks)
             written = rewriter.rewrite(thin, leaving, lambda n: on_progress("rewritten", n, 0))
-            unreferenced |= set(thin)
+            # what another pack holds is not copied, so that pack is needed for it from now on
+            used = marks.used_bytes(leaving.union(thin))
+            unreferenced = {pack for pack in present if not used[pack]}.union(thin)
         sweeper = Sweeper(self.store, self.keys.vault, self.keys.index(), reader, marks)
 
         def decided(kept: Collection[PackId]) -> Fates:
