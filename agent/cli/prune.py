@@ -1,5 +1,6 @@
 """`vitrine prune`: deletes what no snapshot needs, after waiting long enough."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from agent.crypto.secrets import ReaderKeys
 from agent.maintained import Maintenance, maintenance
 from agent.maintenance.elapsed import elapsed_ns, note_clocks
 from agent.maintenance.prune.fates import DAY_NS, Waits
-from agent.maintenance.prune.job import Limits, Prune, PruneReport
+from agent.maintenance.prune.job import Prune
+from agent.maintenance.prune.report import PruneReport
+from agent.maintenance.prune.waste import Limits
 from agent.maintenance.state import ACTOR
 
 
@@ -74,7 +77,14 @@ def _show(report: PruneReport, *, dry_run: bool) -> None:
         f"{size(report.unused_bytes)} are waste in packs that are partly needed"
     )
     would = "would be " if dry_run else ""
-    console.print(f"  needed by no snapshot: {report.noted} noted, {report.condemned} condemned")
+    console.print(
+        f"  needed by no snapshot: {report.noted} noted, {size(report.noted_bytes)}; "
+        f"{report.condemned} condemned, {size(report.condemned_bytes)}"
+    )
+    ahead = (("condemned", report.next_condemned_days), ("deleted", report.next_deleted_days))
+    for what, days in ahead:
+        if days is not None:
+            console.print(f"  the next is {what} in {counted(math.ceil(days), 'day')}")
     if report.rewritten:
         made = "" if dry_run else f" into {size(report.rewritten_bytes)}"
         console.print(f"  {counted(report.rewritten, 'pack')} {would}rewritten{made}")

@@ -25,6 +25,7 @@ from tests.fakes.backups import BackupFixture
 from tests.fakes.chance import rounds
 from tests.fakes.contents import everything, objects, store_of
 from tests.fakes.faulty_store import Fault, FaultyStore
+from tests.fakes.paused_store import PausedStore
 from tests.fakes.pruning import REWRITE, prune, prune_to_the_end
 from tests.fakes.removing import remove
 from tests.fakes.vaults import Vault, make_writer, snapshots
@@ -154,13 +155,9 @@ class Pruned(RuleBasedStateMachine):
         """Take a snapshot, in the midst of which days pass, and then the store is gone for good."""
         fixture = self.hosts[host]
         fixture.backup.close()
-        fixture.store = FaultyStore(
-            FaultyStore(
-                self.store, fail_at=at, fault=Fault.DELAYED, meanwhile=lambda: self.prune(days)
-            ),
-            fail_at=at + 3,
-            stays_down=True,
-        )
+        slow = PausedStore(self.store, days, lambda: self.prune(1))
+        slow.pause_at = at
+        fixture.store = FaultyStore(slow, fail_at=at + 3, stays_down=True)
         fixture.backup = fixture.another()
         try:
             self._took(fixture)

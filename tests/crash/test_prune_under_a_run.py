@@ -8,40 +8,16 @@ from typing import NamedTuple
 import pytest
 
 from agent.errors import StoreUnavailable
-from agent.repository import layout
 from agent.repository.writer import VaultWriter
-from agent.store.base import Store
 from tests.fakes.backups import BackupFixture
 from tests.fakes.chance import chance, rounds
 from tests.fakes.contents import objects, store_of
-from tests.fakes.stores import RecordingStore
+from tests.fakes.paused_store import PausedStore
 from tests.fakes.waste import DAYS, Waste
 
 STEP = 3  # every operation is paused at in three rounds
 TO_THE_END = 12  # days after which nothing that was waste is left
 _numbers = count()
-
-
-class PausedStore(RecordingStore):
-    """Lets days pass before its n-th operation, but within a lease no more than one."""
-
-    def __init__(self, inner: Store, a_day: Callable[[], None]) -> None:
-        """Take what a day brings; `pause_at` counts from 1."""
-        super().__init__(inner)
-        self.pause_at: int | None = None
-        self.a_day = a_day
-
-    def before(self, operation: str, name: str) -> None:
-        """Pause, perhaps."""
-        super().before(operation, name)
-        if len(self.calls) == self.pause_at:
-            for _ in range(self._days(operation, name)):
-                self.a_day()
-
-    def _days(self, operation: str, name: str) -> int:
-        """Return how long a pause may be here: between the last look and the snapshot, a lease."""
-        is_commit = operation == "put" and layout.snapshot_place(name) is not None
-        return 1 if is_commit else TO_THE_END
 
 
 class Case(NamedTuple):
@@ -82,7 +58,7 @@ def test_a_run_that_days_of_prune_interrupt_is_whole_or_not_committed(
 def _paused(waste: Waste, before: dict[str, bytes], case: Case, at: int) -> bool | None:
     """Tell whether a run paused at an operation committed; None where it has fewer."""
     inner, name = store_of(before), f"paused{next(_numbers)}"
-    store = PausedStore(inner, lambda: waste.day(inner, name))
+    store = PausedStore(inner, TO_THE_END, lambda: waste.day(inner, name))
     host = waste.second_host(inner, name, store)
     if case.is_interrupted:
         _interrupt(host)

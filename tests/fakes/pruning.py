@@ -5,7 +5,9 @@ from pathlib import Path
 
 from agent.crypto.secrets import VaultSecrets
 from agent.maintenance.prune.fates import DAY_NS, Waits
-from agent.maintenance.prune.job import Limits, Prune, PruneReport
+from agent.maintenance.prune.job import Prune
+from agent.maintenance.prune.report import PruneReport
+from agent.maintenance.prune.waste import Limits
 from agent.repository.frames import FrameReader
 from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys

@@ -33,6 +33,11 @@ class Fates(NamedTuple):
     sweep: tuple[PackId, ...]
 
 
+def grace_ns(waits: Waits) -> int:
+    """Return how long a pack stays condemned: as asked for, but never too short to be safe."""
+    return max(waits.grace_ns, MIN_GRACE_NS)
+
+
 def decide(
     before: PackRecord,
     unreferenced: Collection[PackId],
@@ -49,7 +54,7 @@ def decide(
     `before`, as far as it is believed; negative or more than MAX_STEP_NS counts as nothing or that.
     """
     step = min(max(elapsed_ns, 0), MAX_STEP_NS) if before.number else 0
-    grace = max(waits.grace_ns, MIN_GRACE_NS)
+    grace = grace_ns(waits)
     ages = {one.pack: one.age_ns + step for one in before.unreferenced}
     doomed = {one.pack: one.age_ns + step for one in before.condemned}
     gone = {one.pack: one.age_ns + step for one in before.swept}

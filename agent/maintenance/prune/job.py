@@ -4,10 +4,8 @@ Whatever stops it in between, the next run goes on from the record; nothing is d
 record and the audit say so.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-
-import msgspec
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from agent.clock import Clock
 from agent.crypto.secrets import ReaderKeys, VaultSecrets
@@ -15,9 +13,11 @@ from agent.crypto.signing import SigningKey
 from agent.errors import ObjectDamaged, ObjectMissing
 from agent.maintenance.prune.fates import Fates, Waits, decide
 from agent.maintenance.prune.marks import Marks
+from agent.maintenance.prune.report import PruneReport, waiting
 from agent.maintenance.prune.rewrite import Rewriter
 from agent.maintenance.prune.sweep import Sweeper
 from agent.maintenance.prune.walk import mark_all
+from agent.maintenance.prune.waste import Found, Limits, Waste, leaving_by, waste_of
 from agent.model.ids import PackId
 from agent.model.snapshot import SnapshotInfo
 from agent.repository import layout
@@ -36,32 +36,6 @@ from agent.store.base import Store
 
 Progress = Callable[[str, int, int], None]
 """Hears of (what is done, how much, of how much)."""
-
-
-class PruneReport(msgspec.Struct, frozen=True):
-    """What a run found and did; with a dry run, what it would have done."""
-
-    vault: str
-    packs: int
-    bytes: int
-    unused_bytes: int  # in packs that are partly needed, by the share of their plaintext
-    noted: int  # in no snapshot, and waiting
-    condemned: int
-    swept: int
-    swept_bytes: int
-    kept: int  # could have gone, but hold something needed that is nowhere else whole
-    rewritten: int
-    rewritten_bytes: int  # written anew
-    dropped_indexes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a run does."""
-
-    waits: Waits = field(default_factory=Waits)
-    used_share: float = 0.7  # packs used less than this are rewritten
-    rewrite_bytes: int = 8 * 1024**3  # read for that in one run
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,52 +63,80 @@ class Prune:
         Raises ObjectMissing or ObjectDamaged where what they need cannot be read: nothing is then
         deleted.  `elapsed_ns` is the time since the last run, as far as it is believed.
         """
+        found = self._look(snapshots, on_progress)
+        before = last_genuine(
+            self.store, self.keys.vault, self.keys.index(), self.keys.authority_key()
+        )
+        waste = waste_of(found, before, limits)
+        written = 0
+        if not dry_run and waste.thin:
+            written, waste = self._rewrite(found, before, waste, on_progress)
+        sweeper = Sweeper(self.store, self.keys.vault, self.keys.index(), found.reader, found.marks)
+        fates, kept = self._decide(found, before, waste, elapsed_ns, limits.waits, sweeper)
+        dropped = 0
+        if not dry_run and _is_news(before, fates):
+            dropped = self._carry_out(fates, sweeper, found.present, on_progress)
+        return self._report(found, waste, fates, limits.waits, len(kept), written, dropped)
+
+    def _look(self, snapshots: Sequence[SnapshotInfo], on_progress: Progress) -> Found:
+        """Read the index and every page that the snapshots need."""
         index = self.cache.refresh()  # after the snapshots: it lists all that they need
         reader = VaultReader(self.frames, index, self.keys.ids())
         present, missing = self._packs(index)
         marks = Marks(index, present)
         mark_all(reader, snapshots, marks, lambda n, of: on_progress("snapshots", n, of))
-        before = last_genuine(
-            self.store, self.keys.vault, self.keys.index(), self.keys.authority_key()
-        )
-        leaving = {one.pack for one in (*before.unreferenced, *before.condemned, *before.swept)}
-        used, total = marks.used_bytes(leaving), marks.total_bytes()
-        unreferenced = {pack for pack in present if not used[pack]}
-        share = {pack: used[pack] / max(total[pack], 1) for pack in present if used[pack]}
-        thin = _thin(share, present, limits, leaving)
-        written = 0
-        if not dry_run and thin:
-            rewriter = Rewriter(self.store, self.secrets, reader, self.cache, marks)
-            written = rewriter.rewrite(thin, leaving, lambda n: on_progress("rewritten", n, 0))
-            # what another pack holds is not copied, so that pack is needed for it from now on
-            used = marks.used_bytes(leaving.union(thin))
-            unreferenced = {pack for pack in present if not used[pack]}.union(thin)
-        sweeper = Sweeper(self.store, self.keys.vault, self.keys.index(), reader, marks)
+        return Found(index, reader, present, missing, marks)
 
-        def decided(kept: Collection[PackId]) -> Fates:
+    def _rewrite(
+        self, found: Found, before: PackRecord, waste: Waste, on_progress: Progress
+    ) -> tuple[int, Waste]:
+        """Rewrite thin packs; return the bytes written, and what is waste then."""
+        leaving = leaving_by(before)
+        rewriter = Rewriter(self.store, self.secrets, found.reader, self.cache, found.marks)
+        written = rewriter.rewrite(waste.thin, leaving, lambda n: on_progress("rewritten", n, 0))
+        # what another pack holds is not copied, so that pack is needed for it from now on
+        used = found.marks.used_bytes(leaving.union(waste.thin))
+        unreferenced = {pack for pack in found.present if not used[pack]}.union(waste.thin)
+        return written, waste._replace(unreferenced=unreferenced)
+
+    def _decide(
+        self, found: Found, before: PackRecord, waste: Waste, elapsed_ns: int, waits: Waits,
+        sweeper: Sweeper,
+    ) -> tuple[Fates, set[PackId]]:  # fmt: skip
+        """Decide, and decide again without what the last look at packs' own tables keeps."""
+
+        def decided(kept: set[PackId]) -> Fates:
             return decide(
-                before, unreferenced.difference(kept), missing,
-                now_ns=self.clock.now_ns(), elapsed_ns=elapsed_ns, waits=limits.waits,
+                before, waste.unreferenced - kept, found.missing,
+                now_ns=self.clock.now_ns(), elapsed_ns=elapsed_ns, waits=waits,
             )  # fmt: skip
 
-        fates = decided(())
-        kept = sweeper.still_needed(index, fates.sweep)
-        if kept:
-            fates = decided(kept)
-        dropped = 0
-        if not dry_run and _is_news(before, fates):
-            dropped = self._carry_out(fates, sweeper, present, on_progress)
+        fates = decided(set())
+        kept = sweeper.still_needed(found.listed, fates.sweep)
+        return (decided(kept) if kept else fates), kept
+
+    def _report(
+        self, found: Found, waste: Waste, fates: Fates, waits: Waits, kept: int, written: int,
+        dropped: int,
+    ) -> PruneReport:  # fmt: skip
+        present = found.present
+        unused = sum(present[pack] * (1 - part) for pack, part in waste.share.items())
+        ahead = waiting(fates.record, present, waits)
         return PruneReport(
             vault=self.keys.name,
             packs=len(present),
             bytes=sum(present.values()),
-            unused_bytes=round(sum(present[pack] * (1 - part) for pack, part in share.items())),
+            unused_bytes=round(unused),
             noted=len(fates.record.unreferenced),
+            noted_bytes=ahead.noted_bytes,
+            next_condemned_days=ahead.next_condemned_days,
             condemned=len(fates.record.condemned),
+            condemned_bytes=ahead.condemned_bytes,
+            next_deleted_days=ahead.next_deleted_days,
             swept=len(present.keys() & set(fates.sweep)),
             swept_bytes=sum(present.get(pack, 0) for pack in fates.sweep),
-            kept=len(kept),
-            rewritten=len(thin),
+            kept=kept,
+            rewritten=len(waste.thin),
             rewritten_bytes=written,
             dropped_indexes=dropped,
         )
@@ -190,24 +192,6 @@ class Prune:
             if number != record.number:  # older, damaged or forged
                 self.store.delete(layout.pack_record(self.keys.vault, number))
         return dropped
-
-
-def _thin(
-    share: Mapping[PackId, float], sizes: Mapping[PackId, int], limits: Limits,
-    leaving: set[PackId],
-) -> list[PackId]:  # fmt: skip
-    """Return the packs to rewrite: those that give the most room first, within the limit."""
-    candidates = [
-        pack for pack, part in share.items() if part < limits.used_share and pack not in leaving
-    ]
-    candidates.sort(key=lambda pack: (-sizes[pack] * (1 - share[pack]), pack))
-    chosen: list[PackId] = []
-    left = limits.rewrite_bytes
-    for pack in candidates:
-        if sizes[pack] <= left:
-            chosen.append(pack)
-            left -= sizes[pack]
-    return chosen
 
 
 def _is_news(before: PackRecord, fates: Fates) -> bool:
