@@ -89,8 +89,18 @@ class Maintenance:
 
 @contextmanager
 def maintenance(path: Path) -> Iterator[Maintenance]:
-    """Open what `path` configures, for one run; raise ConfigInvalid where another is under way."""
+    """Open what `path` configures, as the one thing that this process does; see `opened`."""
     harden(REPOSITORY_UMASK)
+    with opened(path) as work:
+        yield work
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Maintenance]:
+    """Open what `path` configures, for one run; raise ConfigInvalid where another is under way.
+
+    The process stays as it is: of one that does other things, too.
+    """
     config = load(path, MaintenanceConfig)
     credential = load_credential(Path(config.credential))
     clock = SystemClock()

@@ -66,6 +66,15 @@ class Vitrine:
         """Verify every object, data included."""
         return self._run("verify", "--read-data")
 
+    @property
+    def maintenance_file(self) -> Path:
+        """Where maintenance is configured."""
+        return self._config / "maintenance.toml"
+
+    def prune(self, *options: str) -> Cost:
+        """Prune, or say what would go."""
+        return self._run("prune", *options)
+
     def restore(self, target: Path) -> Cost:
         """Recover with the passphrase alone: no gate in the way, as restic has none."""
         command = [

@@ -12,7 +12,7 @@ from agent.audit.files import newest_records
 from agent.cli.founding import Administrator, NewVault, Places, found_gate, found_vault
 from agent.clock import SystemClock
 from agent.config import SourceConfig
-from agent.maintained import maintenance
+from agent.maintained import opened
 from tests.e2e.orthanc import running
 
 pytestmark = pytest.mark.service("Orthanc", "storescu")
@@ -58,7 +58,7 @@ def test_an_orthanc_that_was_backed_up_is_restored_and_runs(tmp_path: Path) -> N
     (report,) = reports.glob("*.json")
     checked = installed.vitrine("drill", "--check", str(report))
     assert "unchanged" in checked.stdout, checked.stderr
-    with maintenance(installed.places.file("maintenance.toml")) as work:
+    with opened(installed.places.file("maintenance.toml")) as work:
         records = "\n".join(newest_records(work.state.audit, 20))
     assert "drill-started" in records
     assert "drill-ended" in records

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from agent.audit.files import newest_records
-from agent.maintained import maintenance
+from agent.maintained import opened
 from agent.repository import layout
 from tests.e2e.test_drill import Installed
 
@@ -21,7 +21,7 @@ def test_the_days_jobs_run_and_one_that_fails_is_told(tmp_path: Path) -> None:
     assert "retention: done" in ran.stdout
     assert "prune: done" in ran.stdout
 
-    with maintenance(installed.places.file("maintenance.toml")) as work:
+    with opened(installed.places.file("maintenance.toml")) as work:
         vault = work.vault("radiology").vault
         work.store.put(layout.hold(vault, b"\1" * 16), [b"no hold"])
     ran = installed.vitrine("maintain", "--json")
@@ -29,5 +29,5 @@ def test_the_days_jobs_run_and_one_that_fails_is_told(tmp_path: Path) -> None:
     jobs = {one["job"]: one["ok"] for one in json.loads(ran.stdout)}
     assert jobs["retention"] is False
     assert jobs["prune"] is True
-    with maintenance(installed.places.file("maintenance.toml")) as work:
+    with opened(installed.places.file("maintenance.toml")) as work:
         assert "maintenance-failed" in "\n".join(newest_records(work.state.audit, 20))

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from agent.audit.files import newest_records
-from agent.maintained import maintenance
+from agent.maintained import opened
 from tests.e2e.test_drill import Installed
 from tests.fakes.removing import remove
 
@@ -23,7 +23,7 @@ def test_prune_says_what_waits_and_records_it(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert "0 noted" in ran.stdout
 
-    with maintenance(installed.places.file("maintenance.toml")) as work:
+    with opened(installed.places.file("maintenance.toml")) as work:
         keys = work.vault("radiology")
         remove(work.store, work.secrets(keys), work.snapshots(keys)[:1])
     told = installed.vitrine("prune", "--dry-run", "--json")
@@ -32,7 +32,7 @@ def test_prune_says_what_waits_and_records_it(tmp_path: Path) -> None:
     assert " noted, " in ran.stdout, ran.stderr
     assert "the next is condemned in 14 days" in ran.stdout
     assert "the next is deleted in 21 days" in ran.stdout
-    with maintenance(installed.places.file("maintenance.toml")) as work:
+    with opened(installed.places.file("maintenance.toml")) as work:
         records = "\n".join(newest_records(work.state.audit, 10))
     assert "packs-pruned" in records
     assert installed.vitrine("prune", "nowhere").returncode == 62

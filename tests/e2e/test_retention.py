@@ -8,7 +8,7 @@ import msgspec
 
 from agent.audit.files import newest_records
 from agent.config import MaintenanceConfig, RetentionConfig, load, save
-from agent.maintained import maintenance
+from agent.maintained import opened
 from tests.e2e.test_drill import Installed
 
 
@@ -36,7 +36,7 @@ def test_planned_held_applied_and_on_record(tmp_path: Path) -> None:
     assert told.stdout.count("remove") == 3
     assert "the newest of its year" in told.stdout
     fates = json.loads(installed.vitrine("retention", "plan", "--json").stdout)[0]["fates"]
-    with maintenance(file) as work:
+    with opened(file) as work:
         first = work.snapshots(work.vault("radiology"))[0].id.hex()
     assert len(fates) == 4
     assert fates[0]["snapshot"] == first, "ids as everywhere"
@@ -47,7 +47,7 @@ def test_planned_held_applied_and_on_record(tmp_path: Path) -> None:
     assert "a lawsuit" in installed.vitrine("hold", "list", "radiology").stdout
     applied = installed.vitrine("retention", "apply", "radiology")
     assert "2 removed" in applied.stdout, applied.stdout + applied.stderr
-    with maintenance(file) as work:
+    with opened(file) as work:
         left = work.snapshots(work.vault("radiology"))
         records = "\n".join(newest_records(work.state.audit, 30))
     assert [info.snapshot.sequence for info in left] == [1, 4]

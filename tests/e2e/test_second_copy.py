@@ -9,7 +9,7 @@ import pytest
 
 from agent.audit.files import newest_records
 from agent.cli.upkeep import rotate
-from agent.maintained import maintenance
+from agent.maintained import opened
 from agent.repository import layout
 from agent.store.local import LocalStore
 from tests.e2e.test_drill import Installed
@@ -53,7 +53,7 @@ class Hospital:
 
     def records(self) -> str:
         """Return the newest records of the audit of maintenance."""
-        with maintenance(self.installed.places.file("maintenance.toml")) as work:
+        with opened(self.installed.places.file("maintenance.toml")) as work:
             return "\n".join(newest_records(work.state.audit, 30))
 
 
@@ -87,7 +87,7 @@ def test_damage_is_healed_from_parity_within_the_month_and_on_record(
     expect_log("was damaged, and is healed")
     whole = hospital.pack().read_bytes()
     hospital.damage(60)
-    with maintenance(hospital.installed.places.file("maintenance.toml")) as work:
+    with opened(hospital.installed.places.file("maintenance.toml")) as work:
         healed = [name for _ in range(28) for name in rotate(work).healed]
     said = hospital.done("verify", "--rotate")  # the first of thirty was `maintain`'s
     assert len(healed) + ("1 healed" in said) == 1

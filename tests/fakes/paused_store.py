@@ -1,4 +1,4 @@
-"""A store that is slow once: days pass before one of its operations, and what they bring happens."""
+"""A store that is slow once: days pass before one of its operations, and bring what they bring."""
 
 from collections.abc import Callable
 

@@ -25,10 +25,10 @@ NOT_FUZZED: Final[dict[str, str]] = {
     "agent.drill.rehearse": "reads what its own child process answered",
     "agent.gate.oversight": "reads a record of a chain that the gate itself writes",
     "agent.maintenance.elapsed": "reads what an earlier run noted in its own state directory",
-    "agent.maintenance.retention.freeze": "reads its own note in its own state directory",
-    "agent.maintenance.retention.job": "reads its own notes in its own state directory",
-    "agent.maintenance.retention.received": "reads its own note in its own state directory",
     "agent.maintenance.rotationstate": "reads its own note in its own state directory",
+    "agent.maintenance.retention.freeze": "reads its own note in its own state directory",
+    "agent.maintenance.retention.notes": "reads its own notes in its own state directory",
+    "agent.maintenance.retention.received": "reads its own note in its own state directory",
     "agent.restored": "reads snapshots that the gate verified, from the gate's own socket pair",
     "fsdriver.session": "reads snapshots that the gate verified, from the gate's own socket pair",
 }

@@ -10,7 +10,7 @@ from agent.clock import SystemClock
 from agent.config import SourceConfig
 from agent.crypto.keyslots import CREDENTIAL
 from agent.errors import ConfigInvalid, NotFound, WrongKey
-from agent.maintained import maintenance
+from agent.maintained import opened
 from agent.repository import layout, vaults
 
 PASSPHRASE = "a long enough recovery passphrase"
@@ -30,7 +30,7 @@ def config(tmp_path: Path) -> Path:
 
 def test_it_opens_every_vault_by_its_own_keyslot(config: Path) -> None:
     """At rest it holds what finds; its credential unwraps what opens and signs."""
-    with maintenance(config) as work:
+    with opened(config) as work:
         keys = work.vault("radiology")
         assert work.secrets(keys).reader() == keys
         with pytest.raises(NotFound, match="cardiology"):
@@ -39,7 +39,7 @@ def test_it_opens_every_vault_by_its_own_keyslot(config: Path) -> None:
 
 def test_its_keyslot_can_be_taken_away_alone(config: Path) -> None:
     """Without its slot it opens nothing, while the gate's slot and the custodian's stay."""
-    with maintenance(config) as work:
+    with opened(config) as work:
         keys = work.vault("radiology")
         for slot in list(vaults.slots(work.store, keys.vault)):
             if slot.kind == CREDENTIAL and slot.label == "maintenance":
@@ -53,17 +53,17 @@ def test_its_keyslot_can_be_taken_away_alone(config: Path) -> None:
 def test_only_one_run_at_a_time(config: Path) -> None:
     """A second run is refused while the first holds the state."""
     with (
-        maintenance(config),
+        opened(config),
         pytest.raises(ConfigInvalid, match="under way"),
-        maintenance(config),
+        opened(config),
     ):
         pass
 
 
 def test_its_audit_is_a_chain_that_goes_on(config: Path) -> None:
     """Each run opens and closes the same chain, which verifies."""
-    with maintenance(config) as work:
+    with opened(config) as work:
         state = work.state
-    with maintenance(config):
+    with opened(config):
         pass
     assert verify_chain(state.audit, state.signer.verify_key()).records >= 5

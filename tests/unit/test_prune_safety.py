@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from agent.errors import ChainBroken, StoreUnavailable
-from agent.maintained import maintenance
+from agent.maintained import opened
 from agent.maintenance.elapsed import elapsed_ns, note_clocks
 from agent.maintenance.prune.fates import DAY_NS
 from agent.model.ids import PackId
@@ -175,7 +175,7 @@ def test_snapshots_that_vanish_without_a_record_stop_maintenance(tmp_path: Path)
     installed = Installed(tmp_path, source)
     installed.vitrine("snapshot", "--full")
     installed.vitrine("snapshot", "--full")
-    with maintenance(installed.places.file("maintenance.toml")) as work:
+    with opened(installed.places.file("maintenance.toml")) as work:
         keys = work.vault("radiology")
         seen = work.snapshots(keys)
         for info in seen:
