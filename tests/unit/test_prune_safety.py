@@ -27,11 +27,11 @@ from agent.store.memory import MemoryStore
 from tests.e2e.test_drill import Installed
 from tests.fakes.backups import BackupFixture
 from tests.fakes.clock import FakeClock
-from tests.fakes.contents import everything
+from tests.fakes.contents import everything, objects, store_of
 from tests.fakes.faulty_store import FaultyStore
 from tests.fakes.pruning import REWRITE, prune, prune_to_the_end
 from tests.fakes.removing import remove
-from tests.fakes.vaults import snapshots, stored_ids
+from tests.fakes.vaults import Vault, make_writer, snapshots, stored_ids
 
 KB = 1024
 MINUTE_S = 60.0
@@ -143,29 +143,28 @@ def test_a_forged_record_neither_stops_pruning_nor_is_followed(
 
 
 def test_what_two_thin_packs_hold_is_written_once(tmp_path: Path) -> None:
-    """Two hosts had stored the same file at once; both packs are mostly waste by now."""
+    """Two hosts had stored the same file at once, each beside what it needs and what is waste."""
     store = MemoryStore()
     first = BackupFixture(store, tmp_path / "one")
     secrets = first.vault.secrets
-    keys = secrets.reader()
-    for name, seed in (("same", 1), ("big", 2)):
-        Path(os.fsdecode(first.source), name).write_bytes(Random(seed).randbytes(300 * KB))
-    first.run()
-    twin = MemoryStore()
-    second = BackupFixture(twin, tmp_path / "two", vault=first.vault)
-    for name, seed in (("same", 1), ("large", 3)):
-        Path(os.fsdecode(second.source), name).write_bytes(Random(seed).randbytes(300 * KB))
-    second.run()
-    for room in ("packs/", layout.indexes(keys.vault)):
-        for listed in twin.list(room):
-            store.put(listed.name, [twin.get(listed.name)])
-    os.unlink(first.source + b"/big")
-    first.run()
-    remove(store, secrets, snapshots(store, secrets)[:1])
+    keys = make_writer(store, secrets, "second")
+    twin = store_of(objects(store))
+    second = BackupFixture(twin, tmp_path / "two", vault=Vault(secrets, keys))
+    for number, host in enumerate((first, second)):
+        for name, seed in (("same", 1), ("own", 2 + number), ("waste", 4 + number)):
+            Path(os.fsdecode(host.source), name).write_bytes(Random(seed).randbytes(300 * KB))
+        host.run()
+        os.unlink(host.source + b"/waste")
+        host.run()
+    for name, data in objects(twin).items():
+        if name not in objects(store):
+            store.put(name, [data])
+    remove(store, secrets, [i for i in snapshots(store, secrets) if i.snapshot.sequence == 1])
+    kept = everything(store, secrets, tmp_path)
     prune_to_the_end(store, secrets, tmp_path, limits=REWRITE)
     ids = stored_ids(store, secrets)
     assert len(ids) == len(set(ids))
-    assert not first.differences()
+    assert everything(store, secrets, tmp_path) == kept
 
 
 def test_snapshots_that_vanish_without_a_record_stop_maintenance(tmp_path: Path) -> None:

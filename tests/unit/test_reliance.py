@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
 from agent.crypto.signing import SigningKey
 from agent.errors import StoreUnavailable
+from agent.model.location import PackKind
 from agent.repository import layout
 from agent.repository.condemned import REMEMBERED, PackRecord, encode_record, newest_record
 from agent.repository.index import merge
@@ -186,3 +188,29 @@ def test_an_interrupted_runs_packs_condemned_under_the_next_stop_it(
     prune_to_the_end(fixture.store, secrets, tmp_path)
     fixture.run()
     assert not fixture.differences()
+
+
+def test_packs_condemned_between_the_last_index_and_the_snapshot_stop_it(tmp_path: Path) -> None:
+    """They had been looked for before the index was put; that was days ago by now."""
+    fixture = BackupFixture(MemoryStore(), tmp_path)
+    write(fixture, "first", 1)
+    fixture.run()
+    secrets, keys = fixture.vault.secrets, fixture.vault.writer
+
+    def days_pass() -> None:
+        for _ in range(4):
+            prune(fixture.store, secrets, tmp_path)
+
+    store = Meanwhile(fixture.store, layout.indexes(keys.vault), days_pass)
+    cache = IndexCache(tmp_path / "w", fixture.store, keys.vault, keys.index())
+    writer = VaultWriter(store, keys, cache)
+    data = Random(2).randbytes(200 * KB)
+    id_ = writer.ids.chunk_id(data)
+    assert writer.claim(id_)
+    builder = writer.builder(PackKind.DATA)
+    builder.add(id_, data)
+    writer.put(builder)
+    last = snapshots(fixture.store, secrets)[-1]
+    coming = msgspec.structs.replace(last.snapshot, sequence=2, previous=last.id)
+    with pytest.raises(StoreUnavailable, match="being deleted"):
+        writer.commit(coming)
