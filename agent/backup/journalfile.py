@@ -44,6 +44,9 @@ INSERT INTO dirs(id, source, path, parent, depth) VALUES (1, 0, x'', 0, 0);  -- 
 COMMIT;
 """
 
+# text that is none comes of a flipped bit as well, and Python itself raises that one
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+
 log = logging.getLogger(__name__)
 
 
@@ -93,7 +96,7 @@ class JournalFile:
         """Return the first row of a query, or None."""
         try:
             found: tuple[Any, ...] | None = self._db.execute(sql, values).fetchone()
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise self._failed(error) from error
         return found
 
@@ -101,7 +104,7 @@ class JournalFile:
         """Return all rows of a query that is bounded by its LIMIT or its nature."""
         try:
             return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise self._failed(error) from error
 
     def change(self, sql: str, *values: Any) -> sqlite3.Cursor:  # noqa: ANN401 - SQL values
@@ -114,7 +117,7 @@ class JournalFile:
         """Carry out one statement as it is."""
         try:
             return self._db.execute(sql, values)
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise self._failed(error) from error
 
     def verified(self, body: bytes, crc: int) -> bytes:
@@ -139,7 +142,7 @@ class JournalFile:
                 return self._connected()
             except sqlite3.OperationalError as error:
                 raise self._failed(error) from error
-            except sqlite3.DatabaseError:
+            except (sqlite3.DatabaseError, UnicodeDecodeError):
                 self._move_aside("is damaged, or belongs to something else")
         raise JournalError(f"the journal {self._path} cannot be begun anew")
 
@@ -182,7 +185,7 @@ class JournalFile:
                 hint="check the rights on the agent's state directory",
             ) from error
 
-    def _failed(self, error: sqlite3.Error) -> JournalError:
+    def _failed(self, error: Exception) -> JournalError:
         if isinstance(error, sqlite3.OperationalError):
             return JournalError(
                 f"the journal {self._path} cannot be used: {error}",

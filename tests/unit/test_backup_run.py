@@ -1,8 +1,10 @@
 """Runs of a vault's backup against real directories: what is stored, and what is not."""
 
+import contextlib
 import errno
 import os
 import socket
+import sqlite3
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -498,3 +500,20 @@ def test_a_full_repository_ends_the_run_cleanly_and_nothing_is_stored_twice(
     assert made.differences() == []
     chunks = stored_ids(store, made.vault.secrets)
     assert len(chunks) == len(set(chunks))
+
+
+def test_a_journal_with_text_that_is_none_is_moved_aside(
+    made: BackupFixture, expect_log: Callable[..., None]
+) -> None:
+    """A flipped bit may hit text, which Python then cannot decode; found by fuzzing."""
+    made.run()
+    made.backup.close()
+    path = made.scratch / "state" / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE meta SET value = CAST(x'b4' AS TEXT) WHERE key = 'version'")
+        database.commit()
+    expect_log("is damaged")
+    made.restart()
+    made.run()
+    assert path.with_name("journal.sqlite.aside").exists()
+    assert not made.differences()
