@@ -17,6 +17,7 @@ from agent.backup.leaf import Change
 from agent.backup.packs import PackSink
 from agent.backup.pages import Pages
 from agent.backup.read import FileReader, pause
+from agent.backup.relied import mark_open, note_relied
 from agent.backup.small import SmallFiles, StoreAll
 from agent.clock import Clock
 from agent.encode.chunker import Chunker
@@ -157,14 +158,13 @@ class Pipeline:
         """Do a checkpoint's work, while nobody fills a pack; blocks."""
         self.sink.put_all()
         self._writer.flush()
+        note_relied(self._journal, self._writer)
         self._journal.commit()
 
     def _mark_open(self) -> None:
         """Note, before the first pack is put, that a crash from now on leaves packs to adopt."""
         if self._journal.fact("clean"):
-            self._journal.note("clean", b"")
-            self._journal.note("packs", b"%d" % self._writer.reliance.record)
-            self._journal.commit()
+            mark_open(self._journal, self._writer)
 
     def _apply(self, result: BatchResult) -> None:
         for directory, changes in result:

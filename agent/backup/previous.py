@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from agent.backup.journal import Journal
-from agent.repository.writer import Tip, VaultWriter
+from agent.repository.writer import Tip
 
 
 class Previous(NamedTuple):
@@ -29,19 +29,6 @@ def noted(journal: Journal) -> Previous | None:
     """Return what the journal notes, or None before the first."""
     fact = journal.fact("last")
     return msgspec.msgpack.decode(fact, type=Previous) if fact else None
-
-
-def heed_prune(journal: Journal, writer: VaultWriter) -> None:
-    """Have a journal rebuilt that may name chunks which prune has condemned since.
-
-    Only one of an interrupted run can, or one that lies behind the last snapshot: else it names
-    what that needs, which is never removed.
-    """
-    writer.reliance.inherit()
-    record = journal.fact("packs")
-    if record and writer.reliance.condemned_since(int(record)):
-        journal.rebuild("speaks of packs that may have been deleted since")
-    journal.note("packs", b"%d" % writer.reliance.record)
 
 
 def forget(journal: Journal) -> None:

@@ -21,12 +21,12 @@ from agent.backup.pipeline import Counts, Pipeline
 from agent.backup.previous import (
     Previous,
     forget,
-    heed_prune,
     is_behind,
     is_old,
     note,
     noted,
 )
+from agent.backup.relied import heed_prune
 from agent.backup.request import Outcome, Request
 from agent.backup.scan import Scan
 from agent.backup.signs import DEFAULT_LIMITS, Limits
@@ -196,7 +196,7 @@ class VaultBackup:
             elif reread:
                 forget(journal)
             if not journal.fact("clean") or is_old(self._tip, journal):
-                heed_prune(journal, writer)
+                heed_prune(journal, writer, is_old=is_old(self._tip, journal))
                 adopted = writer.adopt_orphans()
                 if adopted:
                     log.info("%d packs of an interrupted run were adopted", adopted)

@@ -36,8 +36,13 @@ class Reliance:
         """Tell whether a pack had been condemned after the record `number` when the run began."""
         return self._first.condemning > number
 
+    @property
+    def is_known(self) -> bool:
+        """Tell whether `packs` are all that the run relies on."""
+        return not self._inherits
+
     def inherit(self) -> None:
-        """Take over an interrupted run's journal: nobody knows which packs that one relied on."""
+        """Take over a journal of which nobody knows which packs it relies on: it may be any."""
         self._inherits = True
 
     def check(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 from agent.crypto.signing import SigningKey
 from agent.errors import StoreUnavailable
 from agent.model.location import PackKind
+from agent.model.snapshot import Snapshot, SnapshotInfo
 from agent.repository import layout
 from agent.repository.condemned import REMEMBERED, PackRecord, encode_record, newest_record
 from agent.repository.index import merge
@@ -24,7 +25,7 @@ from tests.fakes.backups import BackupFixture
 from tests.fakes.pruning import prune, prune_to_the_end
 from tests.fakes.removing import remove
 from tests.fakes.stores import RecordingStore
-from tests.fakes.vaults import Vault, make_vault, snapshots
+from tests.fakes.vaults import Vault, make_vault, make_writer, snapshots
 
 KB = 1024
 
@@ -159,6 +160,76 @@ def test_a_clean_journal_that_was_put_back_is_not_believed_after_a_sweep(
     assert not fixture.differences()
 
 
+def _die(self: VaultWriter, snapshot: object) -> None:
+    raise StoreUnavailable("the power went")
+
+
+def test_a_hosts_first_run_does_not_mind_that_others_packs_are_condemned(tmp_path: Path) -> None:
+    """It took over nothing, so it knows what it relies on."""
+    fixture, other = _with_waste(tmp_path)
+    write(other, "new", 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VaultWriter, "commit", _after(_until_condemned(fixture)))
+        other.run()
+    assert not other.differences()
+
+
+def test_an_interrupted_runs_journal_is_believed_where_only_others_packs_were_condemned(
+    tmp_path: Path,
+) -> None:
+    """Nothing is read again, though prune condemns something nearly every day."""
+    fixture, other = _with_waste(tmp_path)
+    write(other, "new", 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VaultWriter, "commit", _die)
+        with pytest.raises(StoreUnavailable):
+            other.run()
+        other.restart()
+        _until_condemned(fixture)()
+        patch.undo()
+        patch.setattr(VaultWriter, "commit", _after(lambda: prune(
+            fixture.store, fixture.vault.secrets, tmp_path
+        )))  # fmt: skip
+        assert other.run().counts.files == 0
+    assert not other.differences()
+
+
+def _with_waste(tmp_path: Path) -> tuple[BackupFixture, BackupFixture]:
+    """Return a host of whose packs some are waste, noted since a day, and another that is new."""
+    fixture = BackupFixture(MemoryStore(), tmp_path / "one")
+    for seed in (1, 2):
+        write(fixture, "file", seed)
+        fixture.run()
+    secrets = fixture.vault.secrets
+    remove(fixture.store, secrets, snapshots(fixture.store, secrets)[:1])
+    for _ in range(2):
+        prune(fixture.store, secrets, tmp_path)
+    keys = make_writer(fixture.store, secrets, "two")
+    return fixture, BackupFixture(fixture.store, tmp_path / "two", vault=Vault(secrets, keys))
+
+
+def _until_condemned(fixture: BackupFixture) -> Callable[[], None]:
+    """Return what has the waste condemned, and nothing that came since."""
+
+    def day() -> None:
+        secrets = fixture.vault.secrets
+        prune(fixture.store, secrets, fixture.scratch)
+        assert newest_record(fixture.store, secrets.vault, secrets.reader().index()).condemned
+
+    return day
+
+
+def _after(happens: Callable[[], object]) -> Callable[[VaultWriter, Snapshot], SnapshotInfo]:
+    """Return a commit before which something happens."""
+    commit = VaultWriter.commit
+
+    def late(self: VaultWriter, snapshot: Snapshot) -> SnapshotInfo:
+        happens()
+        return commit(self, snapshot)
+
+    return late
+
+
 def test_an_interrupted_runs_packs_condemned_under_the_next_stop_it(
     tmp_path: Path, expect_log: Callable[..., None]
 ) -> None:
@@ -169,18 +240,13 @@ def test_an_interrupted_runs_packs_condemned_under_the_next_stop_it(
     fixture.run()
     write(fixture, "second", 2)
     secrets = fixture.vault.secrets
-    commit = VaultWriter.commit
 
-    def die(self: VaultWriter, snapshot: object) -> None:
-        raise StoreUnavailable("the power went")
-
-    def take_days(self: VaultWriter, snapshot: object) -> object:
+    def days() -> None:
         for _ in range(4):
             prune(fixture.store, secrets, tmp_path)
-        return commit(self, snapshot)  # type: ignore[arg-type]  # what run.py gave
 
     with pytest.MonkeyPatch.context() as patch:
-        for instead in (die, take_days):
+        for instead in (_die, _after(days)):
             patch.setattr(VaultWriter, "commit", instead)
             with pytest.raises(StoreUnavailable):
                 fixture.run()
