@@ -50,6 +50,11 @@ _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 log = logging.getLogger(__name__)
 
 
+def _text(data: bytes) -> str:
+    """Return text also where a bit has flipped in it: what reads it finds that it is another."""
+    return data.decode(errors="replace")
+
+
 class JournalFile:
     """The file, open; `close` it."""
 
@@ -151,6 +156,7 @@ class JournalFile:
         db = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, cached_statements=256
         )
+        db.text_factory = _text
         try:
             if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 os.chmod(self._path, 0o600)
