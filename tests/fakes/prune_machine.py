@@ -56,7 +56,7 @@ def _waiting(state: State, host: Host, rules: Rules) -> Iterator[Host]:
     if begun.has:
         yield begun._replace(has=False)  # the file is gone
     if host.image:
-        back = host._replace(is_unclean=False, is_old=True, names=True, image=0)
+        back = host._replace(is_unclean=False, is_old=True, names=True, noted=0, image=0)
         yield back._replace(is_stale=host.image == 2)
 
 
@@ -73,11 +73,11 @@ def _met(state: State, number: int) -> Iterator[tuple[Host, State]]:
 def _written(state: State, host: Host, rules: Rules) -> Iterator[tuple[Host, State]]:
     """Yield an index with a checkpoint of the journal; and, once all is indexed, the snapshot."""
     merged = host.view if rules.merge else host.view | host.passed_over
-    noted = host._replace(put=0, names=host.has, is_unclean=True, is_old=False)
+    open_ = host._replace(put=0, names=host.has, is_unclean=True, noted=host.relied)
     indexed = state._replace(listed=state.listed | merged)
-    yield noted._replace(is_stale=host.was_condemned), indexed
+    yield open_._replace(is_stale=host.is_stale or host.is_lost), indexed
     if not host.put:
-        done = _idle(host)._replace(is_unclean=False, is_old=False, is_stale=False)
+        done = _idle(host)._replace(is_unclean=False, is_old=False, is_stale=False, noted=0)
         older = host.older or host.newest
         yield done._replace(newest=host.has, names=host.has, older=older), state
 
@@ -85,22 +85,21 @@ def _written(state: State, host: Host, rules: Rules) -> Iterator[tuple[Host, Sta
 def _begun(state: State, host: Host, rules: Rules) -> Host:
     """Read record, index and journal; adopt what an interrupted run left."""
     doomed = doomed_by(state.record) if rules.heeds else 0
-    is_suspect = (host.is_unclean and rules.journal) or (host.is_old and rules.put_back)
-    takes_over = host.is_unclean or (host.is_old and rules.put_back)
     has = host.names if host.is_unclean or host.is_old else host.newest
-    if is_suspect and host.is_stale:
-        has = False
+    is_suspect = rules.put_back if host.is_old else host.is_unclean and rules.journal
+    if is_suspect and (host.is_stale or host.noted & doomed):
+        has, host = False, host._replace(noted=0, is_stale=False, is_old=False, is_unclean=True)
+    takes_over = host.is_unclean or (host.is_old and rules.put_back)
     orphans = state.packs & ~state.listed & ~doomed if takes_over else 0
     return host._replace(
         runs=True,
         view=state.listed & ~doomed | orphans,
         passed_over=0 if rules.merge else state.listed & doomed,
-        relied=orphans,
+        relied=orphans | (host.noted if rules.journal else 0),
         put=orphans,
         has=has,
-        is_heir=takes_over and rules.inherit,
+        is_heir=host.is_old and rules.put_back,
         names=has,
-        is_stale=host.is_stale and not is_suspect,
     )
 
 

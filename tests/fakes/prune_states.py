@@ -19,9 +19,8 @@ class Rules(NamedTuple):
     heeds: bool = True  # runs rely on no pack that is condemned
     look: bool = True  # they look again before an index and a snapshot
     lease: bool = True  # and write it soon after
-    journal: bool = True  # one of an interrupted run is read anew if packs were condemned since
-    inherit: bool = True  # one that is taken over relies on whatever is condemned from then on
-    put_back: bool = True  # so does one from before the last snapshot
+    journal: bool = True  # who takes over that of an interrupted run relies on what that one did
+    put_back: bool = True  # one from before the last snapshot may rely on whatever is condemned
     last_look: bool = True  # the snapshots are read again before packs are deleted
     merge: bool = True  # merges list no condemned pack
     remembered: bool = True  # a run from before what the record remembers commits nothing
@@ -46,7 +45,8 @@ class Host(NamedTuple):
     is_unclean: bool = False  # the journal is of an interrupted run
     is_old: bool = False  # the journal was put back
     names: bool = False  # the journal names the chunk
-    is_stale: bool = False  # a pack was condemned since the journal noted the record
+    noted: int = 0  # packs that an interrupted run relied on, by its journal
+    is_stale: bool = False  # put back: any was condemned since; else: the record may have forgotten
     image: int = 0  # of the machine: 0 none, 1 whose snapshot needs the chunk, 2 and it is stale
     runs: bool = False
     looked: int = 0  # days ago, at most LEASE_DAYS + 1

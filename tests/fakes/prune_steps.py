@@ -75,7 +75,11 @@ def _recorded(state: State, rules: Rules, size: Size) -> Iterator[State]:
     gone = at(record, SWEPT) & ~(now.packs | now.listed)
     if size.forgets and gone:
         late = tuple(
-            h._replace(is_lost=h.is_lost or (h.was_condemned and rules.remembered)) for h in hosts
+            h._replace(
+                is_lost=h.is_lost or (h.was_condemned and rules.remembered),
+                is_stale=h.is_stale or (h.is_unclean and rules.remembered),
+            )
+            for h in hosts
         )
         yield noted._replace(record=without(record, gone), hosts=late)
 
@@ -129,6 +133,6 @@ def _hears(host: Host) -> Host:
     """Return the host after a record that condemned a pack."""
     return host._replace(
         was_condemned=host.runs,
-        is_stale=host.is_stale or host.is_unclean or host.is_old,
+        is_stale=host.is_stale or host.is_old,
         image=2 if host.image else 0,
     )
