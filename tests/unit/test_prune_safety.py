@@ -31,7 +31,7 @@ from tests.fakes.contents import everything, objects, store_of
 from tests.fakes.faulty_store import FaultyStore
 from tests.fakes.pruning import REWRITE, prune, prune_to_the_end
 from tests.fakes.removing import remove
-from tests.fakes.vaults import Vault, make_writer, snapshots, stored_ids
+from tests.fakes.vaults import Vault, make_vault, make_writer, snapshots, stored_ids
 
 KB = 1024
 MINUTE_S = 60.0
@@ -165,6 +165,28 @@ def test_what_two_thin_packs_hold_is_written_once(tmp_path: Path) -> None:
     ids = stored_ids(store, secrets)
     assert len(ids) == len(set(ids))
     assert everything(store, secrets, tmp_path) == kept
+
+
+def test_each_vault_is_pruned_by_itself(thinned: BackupFixture) -> None:
+    """Another vault's packs are none of its business, indexed or not: they count for nothing."""
+    store, secrets = thinned.store, thinned.vault.secrets
+    other = BackupFixture(
+        store, thinned.scratch / "other", vault=make_vault(store, "cardiology", "heart", 3)
+    )
+    Path(os.fsdecode(other.source), "file").write_bytes(Random(9).randbytes(200 * KB))
+    other.run()
+    theirs = set(objects(store)) - set(_of_vault(thinned))
+    for name in list(store.list(layout.indexes(other.vault.secrets.vault))):
+        store.delete(name.name)  # their packs are orphans now: still theirs
+    prune_to_the_end(store, secrets, thinned.scratch, limits=REWRITE)
+    left = set(objects(store))
+    assert {name for name in theirs if name.startswith(layout.PACKS)} <= left
+    assert not thinned.differences()
+
+
+def _of_vault(fixture: BackupFixture) -> list[str]:
+    """Return the names of the packs that a vault's index lists."""
+    return [layout.pack(pack) for pack in _indexed_packs(fixture)]
 
 
 def test_snapshots_that_vanish_without_a_record_stop_maintenance(tmp_path: Path) -> None:
