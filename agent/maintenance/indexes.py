@@ -7,8 +7,9 @@ from agent.errors import ObjectDamaged, ObjectMissing
 from agent.model.ids import VaultId
 from agent.repository import layout
 from agent.repository.condemned import newest_record
-from agent.repository.index import Index, encode, merge
+from agent.repository.index import Index
 from agent.repository.indexcache import IndexCache, seal_index
+from agent.repository.indexmaking import encode, merge
 from agent.repository.pack import Contents
 from agent.repository.packtable import check_bytes
 from agent.repository.rebuild import FLUSH_CHUNKS, unindexed

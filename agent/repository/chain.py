@@ -11,8 +11,7 @@ import msgspec
 from agent.crypto.box import IndexKey
 from agent.crypto.naming import object_name
 from agent.crypto.signing import SigningKey, VerifyKey
-from agent.errors import ChainBroken, ObjectDamaged, RepositoryTooNew
-from agent.model.decoding import UNDECODABLE
+from agent.errors import ChainBroken, RepositoryTooNew
 from agent.model.ids import HostId, SnapshotId, VaultId
 from agent.model.snapshot import FIRST_SEQUENCE, NO_PREVIOUS, Snapshot, SnapshotInfo
 from agent.repository import layout, signedbox
@@ -44,14 +43,10 @@ def decode_snapshot(
 ) -> SnapshotInfo:
     """Return the snapshot at this place, signature and seal verified."""
     name = layout.snapshot(vault, host, sequence)
-    check_signature(data, verify, vault, host, sequence)
-    plain = signedbox.open_box(FORM, _place(vault, host, sequence), data, key, name)
-    try:
-        snapshot = msgspec.msgpack.decode(plain, type=Snapshot)
-    except UNDECODABLE as error:
-        raise ObjectDamaged(f"{name} does not decode: {error}") from error
-    if (snapshot.vault, snapshot.host, snapshot.sequence) != (vault, host, sequence):
-        raise ObjectDamaged(f"{name} says it belongs somewhere else")
+    place = _place(vault, host, sequence)
+    snapshot = signedbox.decode(FORM, place, data, key, verify, name, Snapshot)
+    said = (snapshot.vault, snapshot.host, snapshot.sequence)
+    signedbox.check_place(said, (vault, host, sequence), name)
     unknown = set(snapshot.features) - KNOWN_FEATURES
     if unknown:
         raise RepositoryTooNew(

@@ -12,7 +12,6 @@ import msgspec
 from agent.crypto.box import IndexKey
 from agent.crypto.signing import SigningKey, VerifyKey
 from agent.errors import ObjectDamaged, ObjectMissing, StoreUnavailable
-from agent.model.decoding import UNDECODABLE
 from agent.model.ids import PackId, VaultId
 from agent.repository import layout, signedbox
 from agent.repository.fetch import MiB, get_bounded
@@ -62,15 +61,8 @@ def decode_record(
 ) -> PackRecord:
     """Return the record at this place; without `authority` who signed it is not looked at."""
     name, place = layout.pack_record(vault, number), _place(vault, number)
-    if authority is not None:
-        signedbox.check_signature(FORM, place, data, authority, name)
-    plain = signedbox.open_box(FORM, place, data, key, name)
-    try:
-        record = msgspec.msgpack.decode(plain, type=PackRecord)
-    except UNDECODABLE as error:
-        raise ObjectDamaged(f"{name} does not decode: {error}") from error
-    if (record.vault, record.number) != (vault, number):
-        raise ObjectDamaged(f"{name} says it belongs somewhere else")
+    record = signedbox.decode(FORM, place, data, key, authority, name, PackRecord)
+    signedbox.check_place((record.vault, record.number), (vault, number), name)
     return record
 
 

@@ -6,15 +6,12 @@ storage cannot undo a hold but by taking it away, which whoever has seen it noti
 
 import os
 from collections.abc import Iterable
-from typing import TypeVar
 
 import msgspec
 
 from agent.crypto.box import IndexKey
 from agent.crypto.secrets import ReaderKeys
 from agent.crypto.signing import SigningKey, VerifyKey
-from agent.errors import ObjectDamaged
-from agent.model.decoding import UNDECODABLE
 from agent.model.ids import SnapshotId, VaultId
 from agent.repository import layout, signedbox
 from agent.repository.fetch import get_bounded
@@ -52,9 +49,6 @@ class Release(msgspec.Struct, frozen=True):
     reason: str
     by: str
     time_ns: int
-
-
-_Kind = TypeVar("_Kind", Hold, Release)
 
 
 def new_name() -> bytes:
@@ -118,9 +112,9 @@ def decode_hold(
     data: bytes, key: IndexKey, authority: VerifyKey, vault: VaultId, name: bytes
 ) -> Hold:
     """Return the hold at this place, signature and seal verified."""
-    hold = _decoded(HOLD, data, key, authority, vault + name, layout.hold(vault, name), Hold)
-    if (hold.vault, hold.name) != (vault, name):
-        raise ObjectDamaged(f"{layout.hold(vault, name)} says it belongs somewhere else")
+    place = layout.hold(vault, name)
+    hold = signedbox.decode(HOLD, vault + name, data, key, authority, place, Hold)
+    signedbox.check_place((hold.vault, hold.name), (vault, name), place)
     return hold
 
 
@@ -129,19 +123,6 @@ def decode_release(
 ) -> Release:
     """Return the release at this place, signature and seal verified."""
     place = layout.release(vault, name)
-    release = _decoded(RELEASE, data, key, authority, vault + name, place, Release)
-    if (release.vault, release.name) != (vault, name):
-        raise ObjectDamaged(f"{place} says it belongs somewhere else")
+    release = signedbox.decode(RELEASE, vault + name, data, key, authority, place, Release)
+    signedbox.check_place((release.vault, release.name), (vault, name), place)
     return release
-
-
-def _decoded(
-    form: Form, data: bytes, key: IndexKey, authority: VerifyKey, place: bytes, name: str,
-    kind: type[_Kind],
-) -> _Kind:  # fmt: skip
-    signedbox.check_signature(form, place, data, authority, name)
-    plain = signedbox.open_box(form, place, data, key, name)
-    try:
-        return msgspec.msgpack.decode(plain, type=kind)
-    except UNDECODABLE as error:
-        raise ObjectDamaged(f"{name} does not decode: {error}") from error

@@ -17,7 +17,8 @@ from agent.errors import ObjectDamaged, ObjectMissing, StoreUnavailable
 from agent.model.ids import IndexId, VaultId
 from agent.repository import layout
 from agent.repository.fetch import get_bounded
-from agent.repository.index import Index, IndexFile
+from agent.repository.index import Index
+from agent.repository.indexfile import IndexFile
 from agent.store.base import Store
 
 _log = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ from agent.crypto.naming import object_name
 from agent.errors import ObjectDamaged, ObjectMissing
 from agent.model.ids import IndexId, VaultId
 from agent.repository import layout
-from agent.repository.index import Index, encode
+from agent.repository.index import Index
 from agent.repository.indexcache import IndexCache
+from agent.repository.indexmaking import encode
 from agent.repository.pack import Contents
 from agent.repository.packtable import read_contents
 from agent.store.base import Store

@@ -14,8 +14,7 @@ from agent.crypto.box import IndexKey
 from agent.crypto.naming import object_name
 from agent.crypto.secrets import ReaderKeys
 from agent.crypto.signing import SigningKey, VerifyKey
-from agent.errors import ChainBroken, ObjectDamaged
-from agent.model.decoding import UNDECODABLE
+from agent.errors import ChainBroken
 from agent.model.ids import HostId, VaultId
 from agent.repository import layout, signedbox
 from agent.repository.fetch import get_bounded
@@ -75,15 +74,8 @@ def decode_record(
 ) -> RemovalRecord:
     """Return the record at this place; without `authority` who signed it is not looked at."""
     name, place = layout.removal(vault, number), _place(vault, number)
-    if authority is not None:
-        signedbox.check_signature(FORM, place, data, authority, name)
-    plain = signedbox.open_box(FORM, place, data, key, name)
-    try:
-        record = msgspec.msgpack.decode(plain, type=RemovalRecord)
-    except UNDECODABLE as error:
-        raise ObjectDamaged(f"{name} does not decode: {error}") from error
-    if (record.vault, record.number) != (vault, number):
-        raise ObjectDamaged(f"{name} says it belongs somewhere else")
+    record = signedbox.decode(FORM, place, data, key, authority, name, RemovalRecord)
+    signedbox.check_place((record.vault, record.number), (vault, number), name)
     return record
 
 

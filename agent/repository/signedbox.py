@@ -6,16 +6,21 @@ Box and signature are both bound to the object's place, so that one moved elsewh
 """
 
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from agent.crypto.box import IndexKey
 from agent.crypto.signing import SIGNATURE_BYTES, SigningKey, VerifyKey
 from agent.errors import ObjectDamaged, RepositoryTooNew
+from agent.model.decoding import UNDECODABLE
 from agent.repository.pack import SUITE
 
 VERSION = 1
 _FAMILY = b"VITR"  # begins every magic of ours
 _HEAD = struct.Struct("<8sBBxxI")
+
+Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 class Form(NamedTuple):
@@ -52,6 +57,28 @@ def check_form(data: bytes, name: str) -> None:
 def open_box(form: Form, place: bytes, data: bytes, key: IndexKey, name: str) -> bytes:
     """Return the plaintext; raise ObjectDamaged.  Who signed it is not looked at."""
     return key.open(_box(form, data, name), form.purpose + place, name)
+
+
+def decode(
+    form: Form, place: bytes, data: bytes, key: IndexKey, verify: VerifyKey | None, name: str,
+    kind: type[Body],
+) -> Body:  # fmt: skip
+    """Return the object's body, of type `kind`; raise ObjectDamaged where it is none.
+
+    Without `verify` who signed it is not looked at.
+    """
+    if verify is not None:
+        check_signature(form, place, data, verify, name)
+    try:
+        return msgspec.msgpack.decode(open_box(form, place, data, key, name), type=kind)
+    except UNDECODABLE as error:
+        raise ObjectDamaged(f"{name} does not decode: {error}") from error
+
+
+def check_place(said: object, expected: object, name: str) -> None:
+    """Raise ObjectDamaged where a body says that it belongs elsewhere: its signer may lie."""
+    if said != expected:
+        raise ObjectDamaged(f"{name} says it belongs somewhere else")
 
 
 def _box(form: Form, data: bytes, name: str) -> memoryview:

@@ -11,8 +11,8 @@ from agent.repository import layout
 from agent.repository.condemned import newest_record
 from agent.repository.fetch import get_bounded
 from agent.repository.findings import Findings
-from agent.repository.index import IndexFile, PackRow
 from agent.repository.indexcache import MAX_INDEX_BYTES, open_index
+from agent.repository.indexfile import IndexFile, PackRow
 from agent.repository.pack import FRAME_ROW, Contents
 from agent.repository.packtable import read_contents, read_header
 from agent.repository.verifychain import Roots

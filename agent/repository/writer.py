@@ -27,8 +27,10 @@ from agent.model.snapshot import Snapshot, SnapshotInfo
 from agent.repository import layout
 from agent.repository.chain import Chains, encode_snapshot, find_tip
 from agent.repository.idfilter import IdFilter
-from agent.repository.index import Index, IndexFile, encode, merge
+from agent.repository.index import Index
 from agent.repository.indexcache import IndexCache, seal_index
+from agent.repository.indexfile import IndexFile
+from agent.repository.indexmaking import encode, merge
 from agent.repository.pack import Contents, PackBuilder
 from agent.repository.packtable import check_bytes, read_contents
 from agent.repository.reliance import Reliance

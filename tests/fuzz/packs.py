@@ -12,8 +12,10 @@ from agent.crypto.naming import object_name
 from agent.model.ids import PackId
 from agent.model.location import PackKind
 from agent.repository import layout, pack
-from agent.repository.index import Index, IndexFile, merge
+from agent.repository.index import Index
 from agent.repository.indexcache import open_index
+from agent.repository.indexfile import IndexFile
+from agent.repository.indexmaking import merge
 from agent.repository.packtable import check_structure, read_contents
 from agent.store.memory import MemoryStore
 from tests.fuzz.target import Target
@@ -132,7 +134,7 @@ TARGETS = (
     ),
     Target(
         "index",
-        ("agent.repository.index:IndexFile", "agent.repository.index:merge"),
+        ("agent.repository.indexfile:IndexFile", "agent.repository.indexmaking:merge"),
         _index,
         errors=DAMAGED,
         seeds=_index_plain,

@@ -14,17 +14,10 @@ from agent.errors import ObjectDamaged, RepositoryError, RepositoryTooNew, Store
 from agent.model.ids import IndexId, PackId, VaultId
 from agent.model.location import ChunkLocation, FrameLocation, PackKind
 from agent.repository import indexcache, layout
-from agent.repository.index import (
-    HEADER,
-    NEAR_RECORDS,
-    PACK_ROW,
-    RECORD,
-    Index,
-    IndexFile,
-    encode,
-    merge,
-)
+from agent.repository.index import Index
 from agent.repository.indexcache import IndexCache, open_index, seal_index
+from agent.repository.indexfile import HEADER, NEAR_RECORDS, PACK_ROW, RECORD, IndexFile
+from agent.repository.indexmaking import encode, merge
 from agent.repository.pack import ChunkRow, Contents, FrameRow
 from agent.store.base import Store
 from agent.store.memory import MemoryStore

@@ -14,8 +14,8 @@ from agent.model.ids import VaultId
 from agent.model.location import PackKind
 from agent.repository import layout
 from agent.repository.condemned import LEASE_S, newest_record
-from agent.repository.index import encode
 from agent.repository.indexcache import IndexCache, seal_index
+from agent.repository.indexmaking import encode
 from agent.repository.pack import PREAMBLE_BYTES, ChunkRow
 from agent.repository.packtable import read_contents, read_header
 from agent.repository.verify import verify

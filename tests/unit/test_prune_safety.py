@@ -18,8 +18,8 @@ from agent.repository.condemned import (
     newest_record,
     record_numbers,
 )
-from agent.repository.index import encode
 from agent.repository.indexcache import IndexCache, seal_index
+from agent.repository.indexmaking import encode
 from agent.repository.packtable import read_contents
 from agent.repository.verify import verify
 from agent.store.base import Store

@@ -15,8 +15,8 @@ from agent.model.location import PackKind
 from agent.model.snapshot import Snapshot, SnapshotInfo
 from agent.repository import layout
 from agent.repository.condemned import REMEMBERED, PackRecord, encode_record, newest_record
-from agent.repository.index import merge
 from agent.repository.indexcache import IndexCache, seal_index
+from agent.repository.indexmaking import merge
 from agent.repository.reliance import Reliance
 from agent.repository.writer import VaultWriter
 from agent.store.base import Store

@@ -30,8 +30,8 @@ from agent.model.snapshot import NO_PREVIOUS, Snapshot, SourceState, Trigger
 from agent.model.tree import Entry, Kind, TreePage, encode_page, pack_extents
 from agent.repository import condemned, holds, layout, removals
 from agent.repository.chain import encode_snapshot
-from agent.repository.index import encode
 from agent.repository.indexcache import seal_index
+from agent.repository.indexmaking import encode
 from agent.repository.pack import Contents, PackBuilder
 from agent.repository.parity import encode as encode_parity
 from agent.repository.vaults import create_repository, enrol_writer

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterator
 
 from agent.errors import ObjectMissing
 from agent.model.ids import PackId, short
-from agent.repository.index import Index, IndexFile
+from agent.repository.index import Index
+from agent.repository.indexfile import IndexFile
 
 
 class Marks:

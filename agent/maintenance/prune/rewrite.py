@@ -12,8 +12,8 @@ from agent.maintenance.prune.marks import Marks
 from agent.model.ids import PackId
 from agent.model.location import ChunkLocation, FrameLocation, PackKind
 from agent.repository import layout
-from agent.repository.index import encode
 from agent.repository.indexcache import IndexCache, seal_index
+from agent.repository.indexmaking import encode
 from agent.repository.pack import ChunkRow, Contents, PackBuilder
 from agent.repository.packtable import read_contents
 from agent.repository.reader import VaultReader

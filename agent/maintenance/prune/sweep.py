@@ -15,8 +15,10 @@ from agent.model.ids import IndexId, PackId, VaultId
 from agent.model.location import PackKind
 from agent.repository import layout
 from agent.repository.fetch import get_bounded
-from agent.repository.index import Index, IndexFile, merge
+from agent.repository.index import Index
 from agent.repository.indexcache import MAX_INDEX_BYTES, IndexCache, open_index, seal_index
+from agent.repository.indexfile import IndexFile
+from agent.repository.indexmaking import merge
 from agent.repository.packtable import read_contents
 from agent.repository.reader import VaultReader
 from agent.store.base import Store
