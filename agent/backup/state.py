@@ -1,11 +1,11 @@
 """Where the agent keeps what is its own: journals, copies of indexes, its audit; and for itself."""
 
-import fcntl
 import os
 from pathlib import Path
 
 from agent.audit.chain import AuditChain
 from agent.audit.create import create_chain
+from agent.audit.directory import StateDirectory
 from agent.audit.files import AuditFiles
 from agent.clock import Clock
 from agent.crypto.signing import SigningKey
@@ -28,20 +28,14 @@ class AgentState:
         self._clock = clock
         self._key = directory / "audit.key"
         self._files = AuditFiles.under(directory / "audit")
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = _locked(directory / "lock")
-            if not any(entry.name != "lock" for entry in directory.iterdir()):
-                self._begin_audit()
-        except OSError as error:
-            raise ConfigInvalid(
-                f"the state directory {directory} cannot be used: {error.strerror}",
-                hint="it must exist, belong to the agent's user, and have space",
-            ) from error
+        busy = ConfigInvalid(
+            f"another agent uses {directory}", hint="stop it first, or ask it for a snapshot"
+        )
+        self._own = StateDirectory(directory, busy, "the agent's user", self._begin_audit)
 
     def close(self) -> None:
         """Let another agent have it."""
-        os.close(self._lock)
+        self._own.close()
 
     def open_audit(self) -> AuditChain:
         """Return the chain, as its only writer; raise AuditBroken where it or its key is gone."""
@@ -61,15 +55,3 @@ class AgentState:
             os.fsync(file.fileno())
         self._files.chain.parent.mkdir(mode=0o700)
         create_chain(self._files, signer, self._clock, ACTOR)
-
-
-def _locked(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise ConfigInvalid(
-            f"another agent uses {path.parent}", hint="stop it first, or ask it for a snapshot"
-        ) from error
-    return descriptor

@@ -1,11 +1,10 @@
 """Where maintenance keeps what is its own: its audit, copies of indexes, what it has seen."""
 
-import fcntl
-import os
 from pathlib import Path
 
 from agent.audit.chain import AuditChain
 from agent.audit.create import create_chain
+from agent.audit.directory import StateDirectory
 from agent.audit.files import AuditFiles
 from agent.clock import Clock
 from agent.crypto.naming import derive
@@ -31,21 +30,15 @@ class MaintenanceState:
         self.audit = AuditFiles.under(directory / "audit")
         self.seen = directory / "seen.json"
         self._clock = clock
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = _locked(directory / "lock")
-            if not any(entry.name != "lock" for entry in directory.iterdir()):
-                self.audit.chain.parent.mkdir(mode=0o700)
-                create_chain(self.audit, self.signer, clock, ACTOR)
-        except OSError as error:
-            raise ConfigInvalid(
-                f"the state directory {directory} cannot be used: {error.strerror}",
-                hint="it must exist, belong to the user that maintains, and have space",
-            ) from error
+        busy = ConfigInvalid(
+            "maintenance of this repository is under way already",
+            hint="wait until it ends: `systemctl status vitrine-maintenance`",
+        )
+        self._own = StateDirectory(directory, busy, "the user that maintains", self._begin_audit)
 
     def close(self) -> None:
         """Let another run have it."""
-        os.close(self._lock)
+        self._own.close()
 
     def open_audit(self) -> AuditChain:
         """Return the chain, as its only writer; raise AuditBroken where it is gone or changed."""
@@ -55,15 +48,6 @@ class MaintenanceState:
         """Return the directory of a vault's opened index objects."""
         return self.directory / "index" / vault.hex()
 
-
-def _locked(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise ConfigInvalid(
-            "maintenance of this repository is under way already",
-            hint="wait until it ends: `systemctl status vitrine-maintenance`",
-        ) from error
-    return descriptor
+    def _begin_audit(self) -> None:
+        self.audit.chain.parent.mkdir(mode=0o700)
+        create_chain(self.audit, self.signer, self._clock, ACTOR)
