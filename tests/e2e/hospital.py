@@ -30,6 +30,7 @@ from tests.fakes.vaults import snapshots
 VAULT, DEPARTMENT = "radiology", "Radiology"
 SETTLE_S = 1.0
 PATIENCE_S = 60.0  # for what should take a second or two: no test waits for all of it
+A_MOMENT_S = 0.005  # how long what is to be stopped in its midst runs between two looks
 # a child that has become another user can import nothing any more
 NEEDED_BY_CHILDREN = (*PRELOADED, restore, snapshot, status)
 _NS = 1_000_000_000
@@ -157,6 +158,19 @@ class Installation:
             assert process is None or process.poll() is None, f"ended before {what}: {self.log}"
             assert SystemClock().monotonic() < deadline, f"never came: {what}: {self.log}"
             pause(0.1)
+
+    def stop_once(
+        self, truth: Callable[[], object], what: str, process: subprocess.Popen[bytes]
+    ) -> None:
+        """Stop `process` (SIGSTOP) once `truth` holds: it runs for A_MOMENT_S between two looks."""
+        deadline = SystemClock().monotonic() + PATIENCE_S
+        process.send_signal(signal.SIGSTOP)
+        while not truth():
+            assert process.poll() is None, f"ended before {what}: {self.log}"
+            assert SystemClock().monotonic() < deadline, f"never came: {what}: {self.log}"
+            process.send_signal(signal.SIGCONT)
+            pause(A_MOMENT_S)
+            process.send_signal(signal.SIGSTOP)
 
     def wait_until_protected(self) -> SnapshotInfo:
         """Return the newest snapshot, once all that was changed before the call is in one."""

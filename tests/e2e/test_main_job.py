@@ -116,7 +116,7 @@ def test_a_killed_agent_loses_nothing_and_stores_nothing_twice(
     for number in range(12):  # enough packs that the first is stored long before the last
         (pacs / f"loop{number}.raw").write_bytes(os.urandom(8 * 1024 * 1024))
     with hospital.agent_alone() as agent:
-        hospital.wait_until(lambda: _packs(hospital), "a first pack", agent)
+        hospital.stop_once(lambda: _packs(hospital), "a first pack", agent)
         agent.kill()
     assert hospital.snapshots() == [], "killed before its first snapshot"
     kept = set(_packs(hospital))
