@@ -10,8 +10,9 @@ import msgspec
 from rich.padding import Padding
 from rich.text import Text
 
-from agent.cli.output import console, json_option, number, print_json, styled
+from agent.cli.output import json_option, number, print_json
 from agent.cli.place import ask_gate, config_dir_option
+from agent.cli.terminal import console, styled
 from agent.control.gate_messages import AskAudit, AuditPage
 from agent.model.ids import SHORT_HEX
 

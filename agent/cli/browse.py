@@ -19,8 +19,9 @@ from agent.cli.mounted import (
     snapshot_lines,
     walk,
 )
-from agent.cli.output import console, json_option, print_json, size, table, when
+from agent.cli.output import json_option, print_json, size, when
 from agent.cli.place import config_dir_option
+from agent.cli.terminal import console, table
 from agent.control.gate_messages import SnapshotLine
 from agent.errors import NotFound
 from agent.model.ids import SHORT_HEX

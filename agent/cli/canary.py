@@ -12,8 +12,9 @@ import msgspec
 from agent.backup.canaries import Canaries, Canary
 from agent.backup.patterns import Patterns
 from agent.cli.canary_study import images, new_paths, write_files
-from agent.cli.output import ago, console, counted, json_option, print_json, styled, table
+from agent.cli.output import ago, counted, json_option, print_json
 from agent.cli.place import config_dir_option
+from agent.cli.terminal import console, styled, table
 from agent.clock import SystemClock
 from agent.config import AgentConfig, AgentVaultConfig, SourceConfig, load
 from agent.crypto.keyfiles import load_keys

@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from agent.cli.demo_hospital import COLLEAGUE, DOCTOR, Hospital, rename_patient
-from agent.cli.output import console, number, size, styled
+from agent.cli.output import number, size
 from agent.cli.people import as_user
+from agent.cli.terminal import console, styled
 from agent.crypto.naming import object_name
 from agent.errors import VitrineError
 

@@ -19,8 +19,9 @@ from agent.cli.mounted import (
     snapshot_at,
     snapshot_lines,
 )
-from agent.cli.output import console, json_option, print_json, size
+from agent.cli.output import json_option, print_json, size
 from agent.cli.place import config_dir_option
+from agent.cli.terminal import console
 
 
 class Change(NamedTuple):

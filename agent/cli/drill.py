@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from agent.audit.records import Event, Outcome
-from agent.cli.output import console, json_option, number, print_json, progress_bar, size, styled
+from agent.cli.output import json_option, number, print_json, size
 from agent.cli.place import config_dir_option
+from agent.cli.progress import progress_bar
+from agent.cli.terminal import console, styled
 from agent.clock import utc
 from agent.control.messages import Progress
 from agent.crypto.signing import VerifyKey

@@ -8,9 +8,10 @@ import click
 import msgspec
 
 from agent.audit.records import Event, Outcome
-from agent.cli.output import console, counted, json_option, print_json, table, when
+from agent.cli.output import counted, json_option, print_json, when
 from agent.cli.place import caller, config_dir_option
 from agent.cli.retention import plan_vault, retention_of
+from agent.cli.terminal import console, table
 from agent.clock import utc
 from agent.crypto.secrets import ReaderKeys
 from agent.crypto.signing import SigningKey

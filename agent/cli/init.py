@@ -17,8 +17,9 @@ from agent.cli.founding import (
     found_vault,
     has_gate,
 )
-from agent.cli.output import console, json_option, print_json
+from agent.cli.output import json_option, print_json
 from agent.cli.place import config_dir_option, first_line
+from agent.cli.terminal import console
 from agent.cli.users import new_password, show_enrolment, uid_of
 from agent.clock import SystemClock
 from agent.config import AgentConfig, SourceConfig

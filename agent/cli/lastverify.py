@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rich.text import Text
 
-from agent.cli.output import ago, counted, styled
+from agent.cli.output import ago, counted
+from agent.cli.terminal import styled
 from agent.config import MaintenanceConfig, load
 from agent.maintenance.rotationstate import FILE, PARTS, Rotation
 from agent.maintenance.rotationstate import load as load_rotation

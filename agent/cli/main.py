@@ -3,7 +3,6 @@
 import importlib
 import logging
 import os
-import shutil
 import sys
 
 import click
@@ -29,9 +28,9 @@ _COMMANDS = {
     "user": ("agent.cli.users", "user"),
     "unlock": ("agent.cli.unlock", "unlock"),
     "lock": ("agent.cli.unlock", "lock"),
-    "sessions": ("agent.cli.unlock", "sessions"),
+    "sessions": ("agent.cli.sessions", "sessions"),
     "restore": ("agent.cli.restore", "restore"),
-    "recover": ("agent.cli.restore", "recover"),
+    "recover": ("agent.cli.recover", "recover"),
     "maintain": ("agent.cli.maintain", "maintain"),
     "retention": ("agent.cli.retention", "retention"),
     "hold": ("agent.cli.hold", "hold"),
@@ -116,7 +115,7 @@ def _failed(error: Exception) -> int:
 def _tell(lead: str, text: str) -> None:
     """Print on standard error; a terminal gets lines that end between words."""
     if sys.stderr.isatty():
-        width, indent = shutil.get_terminal_size().columns, " " * len(lead)
+        width, indent = os.get_terminal_size(sys.stderr.fileno()).columns, " " * len(lead)
         click.echo(click.wrap_text(text, width, lead, indent), err=True)
     else:
         click.echo(lead + text, err=True)

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import click
 
 from agent.audit.records import Event, Outcome
-from agent.cli.output import console, json_option, print_json, styled
+from agent.cli.output import json_option, print_json
 from agent.cli.place import config_dir_option
 from agent.cli.prune import prune_vault
 from agent.cli.retention import apply_vault
+from agent.cli.terminal import console, styled
 from agent.cli.upkeep import make_parity, rotate
 from agent.crypto.secrets import ReaderKeys
 from agent.errors import VitrineError

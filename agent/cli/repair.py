@@ -7,17 +7,10 @@ from pathlib import Path
 import click
 
 from agent.audit.records import Event, Outcome
-from agent.cli.output import (
-    console,
-    counted,
-    json_option,
-    number,
-    print_json,
-    progress_bar,
-    size,
-    styled,
-)
+from agent.cli.output import counted, json_option, number, print_json, size
 from agent.cli.place import client, config_dir_option
+from agent.cli.progress import progress_bar
+from agent.cli.terminal import console, styled
 from agent.control.daemon import REPOSITORY_UMASK, harden
 from agent.control.messages import Progress
 from agent.crypto.secrets import ReaderKeys

@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import click
 
 from agent.audit.records import Event, Outcome
-from agent.cli.output import console, counted, json_option, print_json, styled, table, when
+from agent.cli.output import counted, json_option, print_json, when
 from agent.cli.place import caller, config_dir_option
+from agent.cli.terminal import console, styled, table
 from agent.config import RetentionConfig
 from agent.crypto.secrets import ReaderKeys
 from agent.errors import ConfigInvalid

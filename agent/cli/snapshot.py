@@ -8,8 +8,9 @@ import trio
 from agent.agentd import snapshot_once
 from agent.backup.pipeline import Counts
 from agent.backup.service import progress
-from agent.cli.output import console, json_option, number, print_json, progress_bar, size
+from agent.cli.output import json_option, number, print_json, say, size
 from agent.cli.place import ask_agent, client, config_dir_option
+from agent.cli.progress import progress_bar
 from agent.config import AgentConfig, load
 from agent.control.agent_messages import SnapshotsTaken, SnapshotTaken, TakeSnapshot
 from agent.errors import ServiceNotRunning
@@ -53,9 +54,9 @@ def _show(one: SnapshotTaken) -> None:
     flaw = f"; {one.incomplete} incomplete: see `vitrine status`" if one.incomplete else ""
     if not one.id:
         again = f"; {size(one.added_bytes)} were missing: stored again" if one.added_bytes else ""
-        console.print(f"{one.vault}: nothing has changed ({number(one.files)} files){again}{flaw}")
+        say(f"{one.vault}: nothing has changed ({number(one.files)} files){again}{flaw}")
         return
-    console.print(
+    say(
         f"{one.vault}: snapshot {one.id[:12]}, {number(one.files)} files "
         f"({size(one.bytes)}); read {number(one.read_files)}, added {size(one.added_bytes)} "
         f"in {one.seconds:.1f} s{flaw}"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from agent.cli.output import console, json_option, number, print_json, size, table, when
+from agent.cli.output import json_option, number, print_json, size, when
 from agent.cli.place import ask_gate, config_dir_option
+from agent.cli.terminal import console, table
 from agent.control.gate_messages import AskSnapshots, Snapshots
 from agent.model.ids import SHORT_HEX
 

@@ -6,8 +6,9 @@ import click
 from rich.text import Text
 
 from agent.cli.lastverify import described, last_verification
-from agent.cli.output import ago, console, counted, json_option, number, print_json, styled, table
+from agent.cli.output import ago, counted, json_option, number, print_json
 from agent.cli.place import ask_agent, ask_gate, client, config_dir_option
+from agent.cli.terminal import console, styled, table
 from agent.config import ClientConfig
 from agent.control.agent_messages import AgentStatus, AskAgentStatus, SourceStatus
 from agent.control.gate_messages import AskGateStatus, GateStatus

@@ -6,18 +6,9 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from agent.cli.output import (
-    clock_time,
-    console,
-    json_option,
-    number,
-    print_json,
-    size,
-    styled,
-    table,
-    when,
-)
+from agent.cli.output import clock_time, json_option, number, print_json, size, when
 from agent.cli.place import ask_gate, config_dir_option
+from agent.cli.terminal import console, styled, table
 from agent.control.gate_messages import AskTimeline, Attack, Timeline, TimelinePoint
 from agent.model.ids import SHORT_HEX
 

@@ -1,22 +1,12 @@
-"""`vitrine unlock`, `lock`, `sessions`: opening the case, shutting it, seeing who is at it."""
+"""`vitrine unlock` and `lock`: opening the case, and shutting it."""
 
 from pathlib import Path
 
 import click
 
-from agent.cli.output import (
-    ago,
-    clock_time,
-    console,
-    json_option,
-    number,
-    print_json,
-    styled,
-    table,
-    when,
-)
+from agent.cli.output import ago, clock_time, json_option, number, print_json, say, when
 from agent.cli.place import ask_factors, ask_gate, config_dir_option, factor_options
-from agent.control.gate_messages import AskSessions, Lock, Locked, Sessions, Unlock, Unlocked
+from agent.control.gate_messages import Lock, Locked, Unlock, Unlocked
 
 
 @click.command()
@@ -43,12 +33,12 @@ def unlock(
         return
     state = "complete" if opened.complete else "incomplete: see `vitrine snapshots`"
     until = clock_time(opened.ends_ns)
-    console.print(
+    say(
         f"{opened.vault.capitalize()} as of {when(opened.taken_ns)} ({ago(opened.taken_ns)})"
         f" · {state} · {number(opened.files)} files"
     )
-    console.print("  ", styled("bold", opened.path), sep="")
-    console.print(f"  open until {until:%H:%M}, or until `vitrine lock`")
+    say("  " + click.style(opened.path, bold=True))
+    say(f"  open until {until:%H:%M}, or until `vitrine lock`")
 
 
 @click.command()
@@ -64,25 +54,6 @@ def lock(session: str, as_json: bool, config_dir: Path) -> None:
     if as_json:
         print_json(ended)
     elif ended.sessions:
-        console.print(f"Locked: {', '.join(ended.sessions)}")
+        say(f"Locked: {', '.join(ended.sessions)}")
     else:
-        console.print("Nothing was open.")
-
-
-@click.command()
-@json_option
-@config_dir_option
-def sessions(as_json: bool, config_dir: Path) -> None:
-    """List your open sessions; everybody's if your role may."""
-    answer = ask_gate(config_dir, AskSessions(), Sessions)
-    if as_json:
-        print_json(answer)
-        return
-    if not answer.sessions:
-        console.print("No session is open.")
-        return
-    rows = [
-        (s.session, s.user, s.vault, s.action, f"{clock_time(s.ends_ns):%H:%M}", s.path)
-        for s in answer.sessions
-    ]
-    table(("SESSION", "USER", "VAULT", "ACTION", "UNTIL", "PATH"), rows, long="PATH")
+        say("Nothing was open.")

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import click
 import trio
 
-from agent.cli.output import console
 from agent.cli.place import config_dir_option
+from agent.cli.terminal import console
 from agent.config import AgentConfig, GateConfig, LauncherConfig, load
 from agent.errors import ConfigInvalid, ServiceNotRunning
 

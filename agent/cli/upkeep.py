@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from agent.audit.records import Event, Outcome
-from agent.cli.output import progress_bar
+from agent.cli.progress import progress_bar
 from agent.control.messages import Progress
 from agent.errors import ObjectDamaged
 from agent.maintained import Maintenance

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 import segno
 
-from agent.cli.output import ago, console, json_option, print_json, table
+from agent.cli.output import ago, json_option, print_json
 from agent.cli.place import ask_factors, ask_gate, config_dir_option, factor_options, first_line
+from agent.cli.terminal import console, table
 from agent.control.gate_messages import AddUser, AskUsers, DisableUser, UserAdded, Users
 from agent.control.messages import Done
 from agent.errors import ConfigInvalid

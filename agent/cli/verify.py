@@ -7,17 +7,10 @@ from pathlib import Path
 import click
 
 from agent.cli.lastverify import described, last_verification
-from agent.cli.output import (
-    console,
-    counted,
-    json_option,
-    number,
-    print_json,
-    progress_bar,
-    size,
-    styled,
-)
+from agent.cli.output import counted, json_option, number, print_json, size
 from agent.cli.place import client, config_dir_option
+from agent.cli.progress import progress_bar
+from agent.cli.terminal import console, styled
 from agent.cli.upkeep import check_contents
 from agent.cli.upkeep import rotate as rotate_once
 from agent.clock import SystemClock

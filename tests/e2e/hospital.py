@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from agent.backup.read import pause
-from agent.cli import restore, snapshot, status
+from agent.cli import recover, restore, sessions, snapshot, status
 from agent.cli.demo_hospital import PRELOADED
 from agent.cli.people import Said, vitrine_as
 from agent.clock import SystemClock
@@ -32,7 +32,7 @@ SETTLE_S = 1.0
 PATIENCE_S = 60.0  # for what should take a second or two: no test waits for all of it
 A_MOMENT_S = 0.005  # how long what is to be stopped in its midst runs between two looks
 # a child that has become another user can import nothing any more
-NEEDED_BY_CHILDREN = (*PRELOADED, restore, snapshot, status)
+NEEDED_BY_CHILDREN = (*PRELOADED, recover, restore, sessions, snapshot, status)
 _NS = 1_000_000_000
 _PROGRAM = (sys.executable, "-m", "agent.cli")
 

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 from rich.console import Console
 from rich.progress import Progress
 
-from agent.cli import output
+from agent.cli import bar, output, terminal
 from agent.cli.main import vitrine
 
 NAMES = ("Müller^[Jan] [bold]x[/bold]", "[/]", "a:smile:b", "n" * 90)
@@ -16,9 +16,9 @@ def printed(monkeypatch: pytest.MonkeyPatch, width: int) -> str:
     console = Console(
         width=width, markup=False, emoji=False, highlight=False, soft_wrap=True, record=True
     )
-    monkeypatch.setattr(output, "console", console)
+    monkeypatch.setattr(terminal, "console", console)
     with console.capture() as captured:
-        output.table(("SIZE", "NAME"), [("1 B", name) for name in NAMES], "SIZE", "NAME")
+        terminal.table(("SIZE", "NAME"), [("1 B", name) for name in NAMES], "SIZE", "NAME")
     return captured.get()
 
 
@@ -34,9 +34,9 @@ def test_table_shows_every_character_of_a_name(monkeypatch: pytest.MonkeyPatch, 
 
 def test_pipe_gets_whole_lines() -> None:
     """What is no terminal has no width: one row is one line."""
-    assert not output.console.is_terminal
-    with output.console.capture() as captured:
-        output.table(("NAME",), [(name,) for name in NAMES], long="NAME")
+    assert not terminal.console.is_terminal
+    with terminal.console.capture() as captured:
+        terminal.table(("NAME",), [(name,) for name in NAMES], long="NAME")
     assert [line.rstrip() for line in captured.get().splitlines()][1:] == list(NAMES)
 
 
@@ -65,8 +65,8 @@ def test_one_thing_is_not_told_as_many(count: int, said: str) -> None:
 )
 def test_progress_says_what_is_known(done: int, total: int | None, unit: str, said: str) -> None:
     """A total that nobody knows is left out, and so is the time that remains."""
-    bar = Progress(output._TimeLeft())
-    bar.add_task("", total=total, completed=done, unit=unit)
-    (task,) = bar.tasks
-    assert str(output._Amount().render(task)) == said
-    assert (str(output._TimeLeft().render(task)) == "") == (total is None)
+    shown = Progress(bar._TimeLeft())
+    shown.add_task("", total=total, completed=done, unit=unit)
+    (task,) = shown.tasks
+    assert str(bar._Amount().render(task)) == said
+    assert (str(bar._TimeLeft().render(task)) == "") == (total is None)

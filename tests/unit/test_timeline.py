@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from agent.cli import output
+from agent.cli import terminal
 from agent.cli.timeline import _show, _tell
 from agent.control.gate_messages import Attack, Timeline
 from agent.errors import ConfigInvalid
@@ -38,7 +38,7 @@ def shown(answer: Timeline, monkeypatch: pytest.MonkeyPatch) -> str:
     screen = StringIO()
     console = Console(file=screen, width=140, markup=False, emoji=False, highlight=False)
     monkeypatch.setattr("agent.cli.timeline.console", console)
-    monkeypatch.setattr(output, "console", console)
+    monkeypatch.setattr(terminal, "console", console)
     _show(answer)
     for attack in answer.attacks:
         _tell(attack)
