@@ -1,30 +1,18 @@
-"""The agent as a process: wiring, nothing else."""
+"""The agent as a daemon: wiring, nothing else."""
 
 import logging
-import os
-import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import trio
 
-from agent.audit.chain import AuditChain
+from agent.agentrun import Agent
 from agent.audit.records import Event, Outcome
-from agent.backup.alert import AlertCommand, alert
-from agent.backup.patterns import Patterns, own_paths
-from agent.backup.pipeline import Counts
 from agent.backup.protect import Timing, VaultProtection
-from agent.backup.request import Request
-from agent.backup.run import VaultBackup
-from agent.backup.service import AgentService, snapshot_taken
-from agent.backup.signs import DAY_NS, Limits
-from agent.backup.sources import Source
-from agent.backup.state import ACTOR, AgentState
-from agent.clock import SystemClock
-from agent.config import AgentConfig, AgentVaultConfig, SignsConfig, load
-from agent.control.agent_messages import SnapshotsTaken, TakeSnapshot
+from agent.backup.service import AgentService
+from agent.backup.state import ACTOR
+from agent.config import AgentConfig, load
 from agent.control.daemon import (
     REPOSITORY_UMASK,
     Notifier,
@@ -34,18 +22,8 @@ from agent.control.daemon import (
     until_signal,
 )
 from agent.control.server import serve
-from agent.crypto.keyfiles import load_keys
-from agent.crypto.secrets import WriterKeys
-from agent.errors import AuditUnavailable, ConfigInvalid, NotFound, VitrineError
-from agent.model.snapshot import SnapshotInfo, Trigger
-from agent.repository.signs import began
-from agent.repository.vaults import open_repository
-from agent.store.local import LocalStore
 
 SOCKET_MODE = 0o660  # root, the agent's user and its group may ask: the kernel keeps the others out
-# A thread that comes back from compressing waits for the interpreter at most so long while another
-# one is between two small files; 5 ms by default
-SWITCH_INTERVAL_S = 0.0005
 
 log = logging.getLogger(__name__)
 
@@ -57,110 +35,16 @@ def run(path: Path) -> None:
     trio.run(_main, load(path, AgentConfig))
 
 
-async def snapshot_once(
-    config: AgentConfig, request: TakeSnapshot, on_progress: Callable[[Counts], None]
-) -> SnapshotsTaken:
-    """Take snapshots without a daemon; raise ConfigInvalid where one runs on the same state."""
-    with ExitStack() as stack:
-        agent = _Agent(config, stack)
-        taken = []
-        for vault in agent.chosen(request.vault):
-            backup, _ = agent.open(vault)
-            stack.callback(backup.close)
-            asked = Request(Trigger.REQUEST, full=True, reread=request.reread)
-            outcome = await backup.run(asked, on_progress)
-            taken.append(snapshot_taken(vault.name, outcome))
-        return SnapshotsTaken(tuple(taken))
-
-
 async def _main(config: AgentConfig) -> None:
     with ExitStack() as stack:
-        agent = _Agent(config, stack)
+        agent = Agent(config, stack)
         await until_signal(partial(_Daemon(agent, config).serve))
-
-
-class _Agent:
-    """What daemon and single run have in common: the state, the repository, the vaults."""
-
-    def __init__(self, config: AgentConfig, stack: ExitStack) -> None:
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
-        self._config = config
-        self.clock = SystemClock()
-        self._state = AgentState(Path(config.state_dir), self.clock)
-        stack.callback(self._state.close)
-        self._store = LocalStore(Path(config.repository))
-        stack.callback(self._store.close)
-        open_repository(self._store)
-        self.audit: AuditChain = self._state.open_audit()
-        stack.callback(self.audit.close)
-
-    def chosen(self, name: str) -> list[AgentVaultConfig]:
-        """Return all vaults, or the one called `name`."""
-        chosen = [vault for vault in self._config.vault if name in {"", vault.name}]
-        if not chosen:
-            raise NotFound(f"this agent backs up no vault {name!r}", hint="see `vitrine status`")
-        return chosen
-
-    def open(self, vault: AgentVaultConfig) -> tuple[VaultBackup, list[Source]]:
-        """Return a vault's backup and its sources."""
-        keys = load_keys(Path(vault.keys), WriterKeys)
-        sources = _sources(vault, (self._config.repository, self._config.state_dir))
-        state = self._state.vault(keys.vault)
-        record = partial(self._record, vault.name)
-        limits = _limits(self._config.signs)
-        backup = VaultBackup(self._store, keys, sources, state, self.clock, record, limits)
-        return backup, sources
-
-    def record_failure(self, vault: str, error: VitrineError) -> None:
-        """Note a failed run; where the audit cannot be written either, the log has to do."""
-        try:
-            self.audit.append(
-                Event.SNAPSHOT_FAILED,
-                Outcome.FAILED,
-                actor=ACTOR,
-                target=vault,
-                details={"error": type(error).__name__},
-            )
-        except AuditUnavailable as unavailable:
-            log.error("the failure is not on record: %s", unavailable.message)
-
-    def _record(self, vault: str, info: SnapshotInfo) -> None:
-        snapshot = info.snapshot
-        command = AlertCommand(self._config.alert_command, self._config.alert_timeout_seconds)
-        alert(vault, info, command)  # first: it must not wait for a full disk to be cleared
-        self.audit.append(
-            Event.SNAPSHOT_TAKEN,
-            Outcome.SUCCESS,
-            actor=ACTOR,
-            target=vault,
-            details={
-                "snapshot": info.id.hex(),
-                "sequence": snapshot.sequence,
-                "trigger": snapshot.trigger.value,
-                "files": snapshot.files,
-                "bytes": snapshot.bytes,
-                "added_bytes": snapshot.added_bytes,
-                "incomplete_sources": len(snapshot.incomplete),
-            },
-        )
-        if snapshot.signs:
-            self.audit.append(
-                Event.SIGNS_SEEN,
-                Outcome.SUCCESS,
-                actor=ACTOR,
-                target=vault,
-                details={
-                    "snapshot": info.id.hex(),
-                    "began": began(snapshot),
-                    **{sign.kind: f"{sign.count} of {sign.of}" for sign in snapshot.signs},
-                },
-            )
 
 
 class _Daemon:
     """Protects every vault, and answers on the admin socket."""
 
-    def __init__(self, agent: _Agent, config: AgentConfig) -> None:
+    def __init__(self, agent: Agent, config: AgentConfig) -> None:
         self._agent = agent
         self._config = config
         self._notifier = Notifier()
@@ -196,38 +80,3 @@ class _Daemon:
     async def _record(self, event: Event) -> None:
         append = partial(self._agent.audit.append, event, Outcome.SUCCESS, actor=ACTOR)
         await trio.to_thread.run_sync(append)
-
-
-def _limits(config: SignsConfig) -> Limits:
-    return Limits(
-        config.lost_dicom,
-        config.broken_dicom,
-        config.suffix_burst,
-        config.share,
-        config.files,
-        config.studies,
-        int(config.at_rest_days * DAY_NS),
-        int(config.window_seconds * 10**9),
-    )
-
-
-def _sources(vault: AgentVaultConfig, ours: tuple[str, ...]) -> list[Source]:
-    """Return the sources with labels that differ; our own directories are left out of them."""
-    labels: set[str] = set()
-    sources = []
-    for one in vault.source:
-        label = one.label or Path(one.path).name or "root"
-        if label in labels or "/" in label or label in {".", ".."}:
-            raise ConfigInvalid(
-                f"vault {vault.name}: the label {label!r} is taken, or is no name",
-                hint="give each source of a vault a `label` of its own",
-            )
-        labels.add(label)
-        path = os.fsencode(one.path.rstrip("/") or "/")
-        if not path.startswith(b"/"):
-            raise ConfigInvalid(f"vault {vault.name}: a source's path is not absolute")
-        own = own_paths(path, map(os.fsencode, ours))
-        if own:
-            log.warning("vault %s: a source holds Vitrine's own files: left out", vault.name)
-        sources.append(Source(path, os.fsencode(label), Patterns(one.include, one.exclude, own)))
-    return sources

@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from agent.clock import SystemClock
+from agent.control.connection import Connection
 from agent.control.daemon import run_and_vanish
 from agent.control.messages import Failed
 from agent.control.session_messages import (
@@ -26,7 +27,7 @@ from agent.control.session_messages import (
     WorkerReady,
     WorkerResult,
 )
-from agent.control.wire import BlockingConnection, Connection
+from agent.control.wire import BlockingConnection
 from agent.control.worker import GateLine, LentIndex, receive_grant
 from agent.crypto.naming import IdKey
 from agent.errors import SessionExpired, VitrineError

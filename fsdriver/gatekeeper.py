@@ -10,8 +10,8 @@ from collections import Counter
 import trio
 
 from agent.clock import Clock
+from agent.control.connection import Connection
 from agent.control.session_messages import Activity, Opened, Sealed, WorkerReady
-from agent.control.wire import Connection
 from agent.control.worker import GateLine
 from agent.errors import SessionExpired
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from agent.clock import SystemClock
+from agent.control.connection import Connection
 from agent.control.daemon import run_and_vanish
 from agent.control.server import failure
-from agent.control.wire import BlockingConnection, Connection
+from agent.control.wire import BlockingConnection
 from agent.control.worker import receive_grant
 from agent.crypto.naming import IdKey
 from agent.errors import VitrineError

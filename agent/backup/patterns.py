@@ -3,10 +3,12 @@
 import os
 import re
 from collections.abc import Iterable, Sequence
-
-import pathspec
+from typing import TYPE_CHECKING
 
 from agent.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    import pathspec
 
 # A star may end anywhere, and each one more multiplies the places to try: with these, what a long
 # and hostile name costs stays below a second
@@ -65,6 +67,8 @@ def own_paths(source: bytes, ours: Iterable[bytes]) -> list[bytes]:
 
 
 def _compiled(lines: Sequence[str]) -> "pathspec.GitIgnoreSpec":
+    import pathspec  # noqa: PLC0415 - few sources have patterns, and each command would load it
+
     for line in lines:
         _check_stars(line)
     try:

@@ -7,12 +7,11 @@ from functools import partial
 
 from agent.backup.pipeline import Counts
 from agent.backup.protect import VaultProtection
-from agent.backup.request import Outcome
+from agent.backup.told import progress, snapshot_taken
 from agent.control.agent_messages import (
     AgentStatus,
     AskAgentStatus,
     SnapshotsTaken,
-    SnapshotTaken,
     SourceStatus,
     TakeSnapshot,
 )
@@ -78,28 +77,5 @@ class AgentService:
         return AgentStatus(sources, self._repository, os.getpid())
 
 
-def snapshot_taken(vault: str, outcome: Outcome) -> SnapshotTaken:
-    """Return what a run came to, as it is told."""
-    sources = outcome.sources.values()
-    return SnapshotTaken(
-        vault=vault,
-        id=outcome.taken.id.hex() if outcome.taken else "",
-        sequence=outcome.last.sequence,
-        files=sum(source.files for source in sources),
-        bytes=sum(source.bytes for source in sources),
-        read_files=outcome.counts.files,
-        added_bytes=outcome.added_bytes,
-        seconds=outcome.seconds,
-        incomplete=sum(
-            source.missing + source.changed_while_read + source.unreadable for source in sources
-        ),
-    )
-
-
 def _tell(tell: Callable[[Progress], None], vault: str, counts: Counts) -> None:
     tell(progress(vault, counts))
-
-
-def progress(vault: str, counts: Counts) -> Progress:
-    """Return how far a run has come, as it is told."""
-    return Progress(f"{vault}: {counts.files:,} files read", counts.looked_at, 0, "files")

@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 import trio
 
-from agent.agentd import snapshot_once
+from agent.agentrun import snapshot_once
 from agent.backup.pipeline import Counts
-from agent.backup.service import progress
+from agent.backup.told import progress
 from agent.cli.output import json_option, number, print_json, say, size
 from agent.cli.place import ask_agent, client, config_dir_option
 from agent.cli.progress import progress_bar

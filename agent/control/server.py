@@ -17,8 +17,9 @@ from pathlib import Path
 
 import trio
 
+from agent.control.connection import Connection
 from agent.control.messages import Failed, Message, Progress
-from agent.control.wire import Connection, Peer
+from agent.control.wire import Peer
 from agent.errors import ConfigInvalid, ProtocolError, VitrineError
 
 CONNECTIONS_A_USER = 16  # one user must not keep the others out

@@ -11,9 +11,10 @@ import msgspec
 import trio
 
 from agent.control.client import final
+from agent.control.connection import Connection
 from agent.control.messages import Failed, Message
 from agent.control.session_messages import MoreSnapshots, PackKey, Shut, UnsealPack, WorkerGrant
-from agent.control.wire import BlockingConnection, Connection
+from agent.control.wire import BlockingConnection
 from agent.errors import ProtocolError, SessionExpired
 from agent.model.ids import PackId
 

@@ -19,6 +19,7 @@ import trio
 from agent.audit.chain import AuditChain
 from agent.audit.records import Detail, Event, Outcome
 from agent.clock import Clock
+from agent.control.connection import Connection
 from agent.control.messages import Message, Progress
 from agent.control.session_messages import (
     EndSession,
@@ -30,7 +31,6 @@ from agent.control.session_messages import (
     WorkerGrant,
     WorkerResult,
 )
-from agent.control.wire import Connection
 from agent.errors import ProtocolError, RestoreIncomplete, SessionExpired, VitrineError
 from agent.gate.grants import grant_messages, opened_details
 from agent.gate.launching import LauncherLink

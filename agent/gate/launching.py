@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from agent.control.client import AsyncClient, connect
+from agent.control.asyncclient import AsyncClient, connect
 from agent.control.messages import Message
 from agent.control.session_messages import SessionGone
 from agent.errors import ProtocolError, ServiceNotRunning

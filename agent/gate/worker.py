@@ -7,6 +7,7 @@ from typing import Protocol
 import trio
 
 from agent.control.client import error_of
+from agent.control.connection import Connection
 from agent.control.messages import Failed, Message, Progress
 from agent.control.session_messages import (
     Activity,
@@ -19,7 +20,6 @@ from agent.control.session_messages import (
     WorkerReady,
     WorkerResult,
 )
-from agent.control.wire import Connection
 from agent.errors import MountFailed, ProtocolError, SessionExpired, VitrineError
 from agent.model.ids import PackId
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import trio
 
+from agent.control.connection import Connection
 from agent.control.messages import Done, Message
 from agent.control.server import Reply, answer, failure, serve_connections
 from agent.control.session_messages import (
@@ -19,7 +20,7 @@ from agent.control.session_messages import (
     StartMount,
     StartRestore,
 )
-from agent.control.wire import Connection, Peer
+from agent.control.wire import Peer
 from agent.errors import AccessDenied, ProtocolError
 from agent.launcher import mounting, workers
 from agent.launcher.target import open_target

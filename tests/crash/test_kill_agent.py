@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from agent.agentd import snapshot_once
+from agent.agentrun import snapshot_once
 from agent.clock import SystemClock
 from agent.control.agent_messages import TakeSnapshot
 from agent.model.snapshot import SnapshotInfo

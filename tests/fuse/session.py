@@ -13,8 +13,9 @@ import threading
 import trio
 
 from agent.clock import SystemClock
+from agent.control.connection import Connection
 from agent.control.session_messages import WorkerGrant
-from agent.control.wire import BlockingConnection, Connection
+from agent.control.wire import BlockingConnection
 from agent.crypto.packkeys import PACK_KEY_BYTES
 from agent.model.ids import PackId
 from fsdriver.gatekeeper import Gatekeeper

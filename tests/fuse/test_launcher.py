@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import trio
 
-from agent.control import client, server
+from agent.control import asyncclient, server
 from agent.control.gate_messages import AskSessions
 from agent.control.messages import Done, Failed, Message
 from agent.control.session_messages import (
@@ -191,13 +191,13 @@ def make_gate(stored: Stored) -> Iterator[MakeGate]:
 
 
 @asynccontextmanager
-async def launcher(runtime: Path, gone: list[Message]) -> AsyncIterator[client.AsyncClient]:
+async def launcher(runtime: Path, gone: list[Message]) -> AsyncIterator[asyncclient.AsyncClient]:
     """Run a launcher and yield a gate's connection to it."""
     async with trio.open_nursery() as nursery:
         listener = await server.listen(str(runtime / "launcher.sock"))
         await nursery.start(run, listener, Settings(runtime, os.getuid()))
-        connection = await client.connect(str(runtime / "launcher.sock"))
-        caller = client.AsyncClient(connection, (SessionGone,), gone.append)
+        connection = await asyncclient.connect(str(runtime / "launcher.sock"))
+        caller = asyncclient.AsyncClient(connection, (SessionGone,), gone.append)
         nursery.start_soon(caller.run)
         yield caller
         nursery.cancel_scope.cancel()
@@ -205,7 +205,7 @@ async def launcher(runtime: Path, gone: list[Message]) -> AsyncIterator[client.A
 
 
 async def start(
-    caller: client.AsyncClient, gate: Gate, session: str = "s", uid: int = 0
+    caller: asyncclient.AsyncClient, gate: Gate, session: str = "s", uid: int = 0
 ) -> Started:
     """Have a mount started and granted; return where it is once it answers."""
     request = StartMount(session, "radiology", uid, uid, "unused")

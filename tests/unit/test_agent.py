@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import trio
 
-from agent.agentd import snapshot_once
+from agent.agentrun import snapshot_once
 from agent.audit.files import AuditFiles
 from agent.backup.state import AgentState
 from agent.clock import SystemClock

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.agentd import snapshot_once
+from agent.agentrun import snapshot_once
 from agent.audit.files import AuditFiles, newest_records
 from agent.backup.alert import AlertCommand, alert
 from agent.config import AgentConfig, SignsConfig, load, save

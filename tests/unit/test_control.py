@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from agent.control import client, server, wire
+from agent.control import asyncclient, client, server, wire
+from agent.control.connection import Connection
 from agent.control.gate_messages import AskSessions, Lock, Locked
 from agent.control.messages import Done, Failed, Message, Progress
 from agent.control.session_messages import SessionGone, UnsealPack
-from agent.control.wire import BlockingConnection, Connection, Peer
+from agent.control.wire import BlockingConnection, Peer
 from agent.errors import (
     AccessDenied,
     ConfigInvalid,
@@ -206,11 +207,11 @@ async def test_one_user_cannot_hold_every_connection(tmp_path: Path, nursery: tr
     """Beyond the limit a user's connection is closed at once; room comes back."""
     path = str(tmp_path / "s")
     await nursery.start(server.serve, await server.listen(path), refuse)
-    held = [await client.connect(path) for _ in range(server.CONNECTIONS_A_USER)]
+    held = [await asyncclient.connect(path) for _ in range(server.CONNECTIONS_A_USER)]
     for connection in held:
         await connection.send(AskSessions())
         assert await connection.receive() == Done()
-    extra = await client.connect(path)
+    extra = await asyncclient.connect(path)
     assert await extra.receive() is None
     for connection in (*held, extra):
         connection.close()
@@ -221,7 +222,7 @@ async def test_lasting_client_tells_answers_from_what_is_unasked(nursery: trio.N
     left, right = socket.socketpair()
     service = Connection.over(right)
     gone: list[Message] = []
-    caller = client.AsyncClient(Connection.over(left), (SessionGone,), gone.append)
+    caller = asyncclient.AsyncClient(Connection.over(left), (SessionGone,), gone.append)
     nursery.start_soon(caller.run)
 
     async def answer() -> None:

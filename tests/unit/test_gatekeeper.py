@@ -8,9 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from agent.control.connection import Connection
 from agent.control.messages import Done, Failed, Message
 from agent.control.session_messages import Activity, Opened, PackKey, Sealed, Shut, UnsealPack
-from agent.control.wire import Connection
 from agent.errors import AccessDenied, SessionExpired
 from agent.model.ids import PackId
 from fsdriver.gatekeeper import ACTIVITY_EVERY_S, OPENED_EVERY_S, Gatekeeper

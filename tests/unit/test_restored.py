@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from agent import restored
+from agent.control.connection import Connection
 from agent.control.messages import Failed, Message
 from agent.control.session_messages import (
     PackKey,
@@ -24,7 +25,6 @@ from agent.control.session_messages import (
     WorkerReady,
     WorkerResult,
 )
-from agent.control.wire import Connection
 from agent.errors import NotFound, SessionExpired, VitrineError
 from agent.repository.indexcache import IndexCache
 from agent.repository.packkeys import OpeningKeys
