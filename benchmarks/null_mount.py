@@ -4,7 +4,8 @@
 
 A file system answers each request at once, from constant bytes; `tar` reads as many files, of the
 mean size, as the mount cases do.  Once through pyfuse3 and trio, as fsdriver asks and answers, with
-files given to the kernel with their open and without; once by the kernel's bare protocol in the
+files given to the kernel with their open and without, and requests waited for eagerly
+(fsdriver/waiting.py) and as pyfuse3 does; once by the kernel's bare protocol in the
 same Python, which shows what of that is the library's.  Needs root: it mounts.
 """
 
@@ -22,11 +23,13 @@ from stat import S_IFDIR, S_IFREG
 import pyfuse3
 import trio
 
+from agent.clock import SystemClock
 from agent.launcher import mounting
 from benchmarks.measure import Cost, metered
+from fsdriver.waiting import Eager
 
 _CASES = (("images", 1_467, 341_000), ("records", 17_010, 3_900))
-_SERVERS = ("pyfuse3, given at open", "pyfuse3", "bare protocol")
+_SERVERS = ("pyfuse3, eager, given", "pyfuse3, given at open", "pyfuse3", "bare protocol")
 _ROOT = Path(__file__).parent.parent
 _HOLDS_S = 86_400
 _MOST = 1024 * 1024
@@ -178,6 +181,8 @@ def main(arguments: Sequence[str]) -> None:
     if options.serve == "bare protocol":
         _serve_bare(options.descriptor, options.size)
     elif options.serve:
+        if "eager" in options.serve:
+            pyfuse3.trio = Eager(lambda: False, SystemClock())  # type: ignore[attr-defined]
         _serve_pyfuse3(options.descriptor, options.size, gives="given" in options.serve)
     else:
         for _ in range(options.rounds):

@@ -41,6 +41,11 @@ class SessionLock:
         if self.refusing:
             raise SessionExpired("the session is locked", hint="unlock again")
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an operation waits for a thread."""
+        return bool(self._waiting)
+
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Return what `work` returns in a thread; raise SessionExpired at once on locking."""
         with trio.CancelScope() as scope:

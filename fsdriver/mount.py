@@ -18,6 +18,7 @@ from agent.errors import MountFailed
 from fsdriver.gatekeeper import Gatekeeper
 from fsdriver.lock import drop_names, invalidate
 from fsdriver.operations import VitrineOperations
+from fsdriver.waiting import Eager
 
 OWN_OPTIONS = frozenset({"fsname=vitrine", "subtype=vitrine", "ro", "nosuid", "nodev", "noexec"})
 TICK_S = 1.0
@@ -54,11 +55,13 @@ class Deadline:
         return min(TICK_S, max(self._ends - self._clock.monotonic(), MIN_TICK_S))
 
 
-def begin(operations: VitrineOperations, at: str, *, own: bool) -> None:
+def begin(operations: VitrineOperations, at: str, clock: Clock, *, own: bool) -> None:
     """Join the kernel: `at` is a mount point of our `own`, or `/dev/fd/N` of a mount that exists.
 
     Raises MountFailed.
     """
+    waits = Eager(lambda: operations.lock.is_awaited, clock)
+    pyfuse3.trio = waits  # type: ignore[attr-defined]  # as pyfuse3.asyncio does
     try:
         pyfuse3.init(operations, at, set(OWN_OPTIONS) if own else set())
     except RuntimeError as error:

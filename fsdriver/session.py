@@ -40,6 +40,6 @@ async def serve_session(
     ahead = ReadAhead(pages, pages.only, reader, ahead_bytes, threads.submit)
     operations = VitrineOperations(view, pages, reader, ahead, gatekeeper)
     own_path = at if isinstance(at, str) else ""
-    begin(operations, own_path or f"/dev/fd/{at}", own=bool(own_path))
+    begin(operations, own_path or f"/dev/fd/{at}", clock, own=bool(own_path))
     deadline = Deadline(grant.ends_ns, grant.idle_s, clock)
     await Mount(operations, gatekeeper, deadline, own_path).serve()
