@@ -25,11 +25,11 @@ from agent.errors import VitrineError
 from agent.model.snapshot import SnapshotInfo
 from agent.repository.vaults import secrets_by_passphrase
 from agent.store.local import LocalStore
-from tests.fakes.vaults import snapshots
+from tests.fakes.vaults import is_current, open_reader, snapshots
 
 VAULT, DEPARTMENT = "radiology", "Radiology"
 SETTLE_S = 1.0
-PATIENCE_S = 60.0  # for what should take a second or two: no test waits for all of it
+PATIENCE_S = 120.0  # for what should take a second or two: no test waits for all of it
 A_MOMENT_S = 0.005  # how long what is to be stopped in its midst runs between two looks
 # a child that has become another user can import nothing any more
 NEEDED_BY_CHILDREN = (*PRELOADED, recover, restore, sessions, snapshot, status)
@@ -63,11 +63,15 @@ class Person:
         self._codes = list(added["recovery_codes"])
 
     def code(self) -> str:
-        """Return a code that is good and was not used: of this step, the next, or a recovery's."""
-        present = SystemClock().now_ns() // (STEP_S * _NS)
-        step = max(present, self._last_step + 1)
-        if step > present + 1:
-            return self._codes.pop()
+        """Return a code that is good and was not used: of this step, the next, or a recovery's.
+
+        Where none is left, that of the next step but one is waited for.
+        """
+        step = max(_present_step(), self._last_step + 1)
+        while step > _present_step() + 1:
+            if self._codes:
+                return self._codes.pop()
+            pause(0.1)
         self._last_step = step
         return self._token.code(step * STEP_S * _NS)
 
@@ -173,9 +177,11 @@ class Installation:
             process.send_signal(signal.SIGSTOP)
 
     def wait_until_protected(self) -> SnapshotInfo:
-        """Return the newest snapshot, once all that was changed before the call is in one."""
-        now_ns = SystemClock().now_ns()
-        self.wait_until(lambda: self._is_quiet_since(now_ns), "a snapshot of the last change")
+        """Return the newest snapshot, once it shows every source as it is.
+
+        How many it took does not matter: whoever is slow to change things gets one more.
+        """
+        self.wait_until(self._is_protected, "a snapshot of the last change")
         return self.snapshots()[-1]
 
     def wait_for_snapshot(self, number: int) -> list[SnapshotInfo]:
@@ -254,15 +260,18 @@ class Installation:
     def _is_up(self) -> bool:
         return "Vitrine is up" in self.log[self._log_from :]
 
-    def _is_quiet_since(self, now_ns: int) -> bool:
-        """Tell whether a snapshot was begun since, and nothing waits for another."""
-        sources = self.standings()
-        return bool(sources) and all(
-            one["state"] == "watching"
-            and not one.get("dirty_since_ns")
-            and one["last_snapshot_ns"] > now_ns
-            for one in sources
-        )
+    def _is_protected(self) -> bool:
+        taken, opened = self.snapshots(), self.secrets()
+        if not taken:
+            return False
+        with self._store() as store:
+            reader = open_reader(store, opened, self.directory / "index-of-the-test")
+            trees = {top.origin: top.tree for top in reader.entries(taken[-1].snapshot.root)}
+            return all(
+                os.fsencode(source) in trees
+                and is_current(reader, trees[os.fsencode(source)], os.fsencode(source))
+                for source in self.sources
+            )
 
     @contextmanager
     def _process(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -279,6 +288,7 @@ class Installation:
         finally:
             if process.poll() is None:
                 process.terminate()
+                process.send_signal(signal.SIGCONT)  # a test may have failed while it was stopped
             try:
                 process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
@@ -313,6 +323,23 @@ class Running:
     def hang_up(self, service: str) -> None:
         """Send SIGHUP to a service, as `systemctl reload` does."""
         os.kill(self.pid(service), signal.SIGHUP)
+
+    @contextmanager
+    def held(self, service: str) -> Iterator[None]:
+        """Keep a service from running meanwhile, so that it finds all that is done inside at once.
+
+        However long that takes: a machine may be slow, or do other things.
+        """
+        pid = self.pid(service)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _present_step() -> int:
+    return SystemClock().now_ns() // (STEP_S * _NS)
 
 
 def _children(pid: int) -> list[int]:

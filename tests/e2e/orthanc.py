@@ -15,7 +15,8 @@ from agent.backup.read import pause
 from agent.clock import SystemClock
 
 SERVER = "/usr/sbin/Orthanc"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
+TRIES = 3  # a port that was free may be taken until the server binds it
 _COUNTS = ("CountPatients", "CountStudies", "CountSeries", "CountInstances")
 
 
@@ -96,6 +97,19 @@ class Orthanc:
 @contextmanager
 def running(storage: Path, scratch: Path) -> Iterator[Orthanc]:
     """Run Orthanc with files and database below `storage`; it is stopped cleanly."""
+    for left in reversed(range(TRIES)):
+        server, process, log = _started(storage, scratch)
+        try:
+            if _serves(server, process):
+                yield server
+                return
+            assert left, log.read_text(errors="replace")
+        finally:
+            _stop(process)
+
+
+def _started(storage: Path, scratch: Path) -> tuple[Orthanc, "subprocess.Popen[bytes]", Path]:
+    """Start a server; return it, its process and its log."""
     http_port, dicom_port = _free_ports()
     configuration = scratch / f"orthanc-{http_port}.json"
     configuration.write_text(json.dumps({
@@ -110,22 +124,27 @@ def running(storage: Path, scratch: Path) -> Iterator[Orthanc]:
         process = subprocess.Popen(
             [SERVER, str(configuration)], stdout=output, stderr=output, stdin=subprocess.DEVNULL
         )
-    server = Orthanc(storage, http_port, dicom_port)
+    return Orthanc(storage, http_port, dicom_port), process, log
+
+
+def _serves(server: Orthanc, process: "subprocess.Popen[bytes]") -> bool:
+    """Wait for an answer; tell whether it came, before the process ended or patience did."""
+    deadline = SystemClock().monotonic() + PATIENCE_S
+    while not server.answers():
+        if process.poll() is not None or SystemClock().monotonic() > deadline:
+            return False
+        pause(0.1)
+    return process.poll() is None
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
     try:
-        deadline = SystemClock().monotonic() + PATIENCE_S
-        while not server.answers():
-            assert process.poll() is None, log.read_text(errors="replace")
-            assert SystemClock().monotonic() < deadline, log.read_text(errors="replace")
-            pause(0.1)
-        yield server
-    finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
 
 
 def attached_files(storage: Path, scratch: Path) -> dict[str, Attached]:

@@ -54,11 +54,17 @@ def shows(data: bytes) -> bool:
 
 def titles(running: Running) -> Iterator[bytes]:
     """Yield title, name and environment of every process below `vitrine up`."""
-    waiting = [running.process.pid]
+    waiting, found = [running.process.pid], 0
     while waiting:
         process = Path(f"/proc/{waiting.pop()}")
-        waiting += map(int, (process / f"task/{process.name}/children").read_text().split())
-        yield from ((process / part).read_bytes() for part in ("cmdline", "comm", "environ"))
+        try:
+            waiting += map(int, (process / f"task/{process.name}/children").read_text().split())
+            told = [(process / part).read_bytes() for part in ("cmdline", "comm", "environ")]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a worker that has ended meanwhile
+        found += 1
+        yield from told
+    assert found >= 4, "the command, and three services below it"
 
 
 def test_a_patients_name_shows_in_the_mount_and_nowhere_else(hospital: Installation) -> None:
@@ -122,7 +128,7 @@ def _reads_what_is_damaged(hospital: Installation, inner: Path) -> None:
     source = hospital.sources[0]
     known = set(hospital.repository.glob("packs/*/*"))
     (source / f"{NAME} damaged.dcm").write_bytes(os.urandom(400_000))
-    hospital.wait_for_snapshot(2)
+    hospital.wait_until_protected()
     pack = max(set(hospital.repository.glob("packs/*/*")) - known, key=os.path.getsize)
     good = pack.read_bytes()
     pack.chmod(0o600)

@@ -17,7 +17,14 @@ import pytest
 from agent.cli.people import Said, as_user
 from agent.repository import layout
 from tests.e2e.disks import assert_told
-from tests.e2e.hospital import VAULT, Installation, Person, mounts_below, unmount_all
+from tests.e2e.hospital import (
+    PATIENCE_S,
+    VAULT,
+    Installation,
+    Person,
+    mounts_below,
+    unmount_all,
+)
 from tests.fakes.compare import differences
 
 pytestmark = [pytest.mark.root, pytest.mark.fuse]
@@ -161,8 +168,7 @@ def test_a_damaged_object_costs_what_is_in_it_and_is_named(house: House) -> None
     hospital, ris = house.hospital, house.hospital.sources[1]
     known = set(hospital.repository.glob("packs/*/*"))
     (ris / "later.dcm").write_bytes(os.urandom(300_000))
-    before = len(hospital.snapshots())
-    hospital.wait_for_snapshot(before + 1)
+    hospital.wait_until_protected()
     pack = max(set(hospital.repository.glob("packs/*/*")) - known, key=os.path.getsize)
     name = str(pack.relative_to(hospital.repository))
     good = pack.read_bytes()
@@ -283,7 +289,10 @@ def without_fuse(hospital: Installation) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(PATIENCE_S)
+        finally:
+            process.kill()  # nothing, where it has ended
 
 
 def test_without_dev_fuse_unlocking_says_so_and_leaves_nothing(still: Installation) -> None:
@@ -299,7 +308,7 @@ def test_without_dev_fuse_unlocking_says_so_and_leaves_nothing(still: Installati
         ended = [r for r in still.audit() if r["event"] == "session-ended"]
         assert [r["details"]["why"] for r in ended] == ["failed: MountFailed"]
         (still.sources[0] / "1.dcm").write_bytes(b"protected all the same")
-        still.wait_for_snapshot(2)
+        still.wait_until_protected()
     target = still.directory / "t"
     still.recover(target)
     assert differences(still.sources[0], target / "pacs") == []

@@ -113,6 +113,24 @@ def differences(reader: VaultReader, root: bytes, directory: bytes) -> list[str]
     return complaints
 
 
+def is_current(reader: VaultReader, root: bytes, directory: bytes) -> bool:
+    """Tell whether a stored directory is the one on the disk, by what the kernel notes of changes.
+
+    Nothing is read of files, so that a source may be looked at while it is written to.
+    """
+    stored = {
+        path: (entry.inode, entry.mtime_ns, 0 if entry.kind is Kind.DIRECTORY else entry.ctime_ns)
+        for path, entry in walk(reader, root)
+    }
+    try:
+        return stored == {
+            path: (st.st_ino, st.st_mtime_ns, 0 if stat.S_ISDIR(st.st_mode) else st.st_ctime_ns)
+            for path, st in _on_disk(directory)
+        }
+    except FileNotFoundError:  # it changes just now
+        return False
+
+
 def _on_disk(directory: bytes, above: bytes = b"") -> Iterator[tuple[bytes, os.stat_result]]:
     for name in os.listdir(directory):
         path = above + b"/" + name if above else name
