@@ -32,8 +32,7 @@ RACY_NS = 60_000_000
 # Where reading waits for a disk, file after file, that many are opened ahead and the disk is told:
 # it then has all of them to fetch at once, instead of one.
 AHEAD_FILES = 64
-AHEAD_READS = 32  # how long this goes on before it is tried without: directories
-MANY_WAITS = 8  # more than one for so many files
+AHEAD_READS = 32  # how long this goes on once nothing comes from there any more: directories
 
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BLOCK = 512  # the unit of st_blocks
@@ -52,9 +51,12 @@ class _Read(NamedTuple):
     data: bytes
 
 
-def _waits() -> int:
-    """Return how often this thread has waited, for a disk mostly."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+def _blocks_fetched() -> int:
+    """Return how many blocks of 512 bytes came from a disk for this thread.
+
+    Not how often it waited: threads that read from memory wait for each other, too.
+    """
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
 
 
 class SmallFiles:
@@ -75,7 +77,7 @@ class SmallFiles:
         group: list[_Read] = []
         size = 0
         settled_ns = self._clock.now_ns() - RACY_NS  # of the past by the time a file is read
-        waits, files = _waits(), 0
+        blocks, files = _blocks_fetched(), 0
         for name, fd in self._opened(directory, found):
             files += 1
             one = self._one(fd, name, settled_ns)
@@ -86,12 +88,12 @@ class SmallFiles:
             if size >= GROUP_BYTES:
                 yield from self._entries(group, device)
                 group, size = [], 0
-        self._note_waits(_waits() - waits, files)
+        self._note_fetched(_blocks_fetched() - blocks, files)
         yield from self._entries(group, device)
 
-    def _note_waits(self, waits: int, files: int) -> None:
-        """Have the disk asked ahead for a while if it was waited for, file after file."""
-        if waits * MANY_WAITS > files:
+    def _note_fetched(self, blocks: int, files: int) -> None:
+        """Have the disk asked ahead for a while if one file of eight, or more, came from it."""
+        if blocks > files:  # a page is eight blocks
             self._patience = AHEAD_READS
         elif self._patience:
             self._patience -= 1

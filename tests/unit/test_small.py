@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from agent.backup import small
-from agent.backup.listing import Found, list_directory
+from agent.backup.listing import Found, list_directory, xattrs
 from agent.backup.read import FileReader
 from agent.backup.small import (
     AHEAD_FILES,
@@ -194,8 +195,8 @@ def test_where_a_disk_is_waited_for_it_is_asked_ahead(
     (reading.root / "pipe").mkdir()
     asked: list[int] = []
     monkeypatch.setattr(os, "posix_fadvise", lambda fd, *_: asked.append(fd))
-    waits = iter([0, AHEAD_FILES])  # of the first reading alone
-    monkeypatch.setattr(small, "_waits", lambda: next(waits, AHEAD_FILES))
+    blocks = iter([0, 8 * AHEAD_FILES])  # of the first reading alone
+    monkeypatch.setattr(small, "_blocks_fetched", lambda: next(blocks, 8 * AHEAD_FILES))
     before = len(os.listdir("/proc/self/fd"))
     first = reading.read()
     assert not asked
@@ -210,13 +211,32 @@ def test_where_a_disk_is_waited_for_it_is_asked_ahead(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_what_lies_in_memory_is_not_asked_for_however_often_the_thread_waits(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads wait for each other: that says nothing of a disk."""
+    for number in range(AHEAD_FILES):
+        (reading.root / str(number)).write_bytes(b"new")  # written just now: in the page cache
+    asked: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *_: asked.append(fd))
+
+    def waiting(fd: int) -> Attributes:
+        Event().wait(0.0001)
+        return xattrs(fd)
+
+    monkeypatch.setattr(small, "xattrs", waiting)
+    assert len(reading.read()) == AHEAD_FILES
+    assert len(reading.read()) == AHEAD_FILES
+    assert not asked
+
+
 def test_files_opened_ahead_are_closed_when_nobody_reads_on(
     reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that is cancelled leaves no descriptor behind."""
     for number in range(AHEAD_FILES):
         (reading.root / str(number)).write_bytes(bytes(SMALL_BYTES))
-    monkeypatch.setattr(small, "_waits", iter([0, AHEAD_FILES, 0]).__next__)
+    monkeypatch.setattr(small, "_blocks_fetched", iter([0, 8 * AHEAD_FILES, 0]).__next__)
     reading.read()
     before = len(os.listdir("/proc/self/fd"))
     entries = reading.small.read(reading.fd, list_directory(reading.fd), reading.device)
