@@ -1,6 +1,8 @@
 """The real daemon, killed at random moments: what was acknowledged stays, nothing is kept twice."""
 
 import os
+import subprocess
+from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,18 @@ from tests.fakes.vaults import PASSPHRASE, content, stored_ids, walk
 KILLS_IN_CI = 24
 CHECKED_AT_ONCE = 50  # rounds after which all snapshots are read and a copy is recovered
 LARGE = 8_000_000
+PATIENCE_S = 120.0
+# What the daemon has newly stored when it is killed, a moment later: counted, for how long that
+# takes is the machine's affair.  The moments are short beside a start, and long beside a put.
+STAGES = (
+    ("", 0),
+    ("packs/", 1),
+    ("packs/", 2),
+    ("index/", 1),
+    ("snapshots/", 1),
+    ("snapshots/", 2),
+)
+A_MOMENT_S = 0.4
 
 
 def _check(reader: VaultReader, info: SnapshotInfo) -> None:
@@ -45,22 +59,38 @@ class Killing:
         self.moving = MovingSource(self.agent.source, scratch / "outside", self.chance)
         self.acknowledged: list[SnapshotInfo] = []
 
-    def round(self) -> None:
+    def round(self, kind: str, count: int) -> None:
         """Start the daemon, change the source meanwhile, kill it, and count its snapshots."""
-        clock = SystemClock()
+        clock, known = SystemClock(), self._stored(kind)
         process = self.agent.start()
-        until = clock.monotonic() + self.chance.uniform(0.2, 1.6)
-        while clock.monotonic() < until and process.poll() is None:
-            self.moving.step()
-            if self.chance.random() < 0.01:  # one that takes long to read
-                path = self.agent.source / "large"
-                path.write_bytes(self.chance.randbytes(self.chance.randrange(LARGE)))
-        assert process.poll() is None, (self.agent.scratch / "agent.log").read_text()
-        process.kill()
-        process.wait()
+        try:
+            end = clock.monotonic() + PATIENCE_S
+            while count and len(self._stored(kind) - known) < count:
+                assert clock.monotonic() < end, f"never stored: {count} {kind}: {self._log()}"
+                self._goes_on(process)
+            end = clock.monotonic() + self.chance.uniform(0, A_MOMENT_S)
+            while clock.monotonic() < end:
+                self._goes_on(process)
+        finally:
+            process.kill()
+            process.wait()
         taken = self.agent.snapshots()
         assert taken[: len(self.acknowledged)] == self.acknowledged
         self.acknowledged = taken
+
+    def _goes_on(self, process: "subprocess.Popen[bytes]") -> None:
+        """Change the source, a step at a time, beside a daemon that runs."""
+        assert process.poll() is None, self._log()
+        self.moving.step()
+        if self.chance.random() < 0.01:  # one that takes long to read
+            path = self.agent.source / "large"
+            path.write_bytes(self.chance.randbytes(self.chance.randrange(LARGE)))
+
+    def _stored(self, kind: str) -> set[str]:
+        return {listed.name for listed in self.agent.store.list(kind)}
+
+    def _log(self) -> str:
+        return (self.agent.scratch / "agent.log").read_text()
 
     def check(self, target: Path) -> None:
         """Fail unless all snapshots are whole, and a recovered copy is as the source is now."""
@@ -85,8 +115,8 @@ def test_killed_at_random_moments_nothing_is_lost_wrong_or_stored_twice(tmp_path
     acknowledged = number = 0
     while left > 0:
         killing = Killing(tmp_path / f"part{number}")
-        for _ in range(min(left, CHECKED_AT_ONCE)):
-            killing.round()
+        for stage in islice(cycle(STAGES), min(left, CHECKED_AT_ONCE)):
+            killing.round(*stage)
         killing.check(tmp_path / f"recovered{number}")
         killing.agent.store.close()
         acknowledged += len(killing.acknowledged)

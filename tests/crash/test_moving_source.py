@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.backup import read
+from agent.backup.read import pause
 from agent.model.tree import Entry, Flaw, Kind
 from agent.repository.reader import VaultReader
 from agent.store.memory import MemoryStore
@@ -80,6 +81,7 @@ def test_no_file_is_torn_that_is_not_marked(request: pytest.FixtureRequest, wher
     changer.start()
     try:
         for _ in range(rounds(RUNS_IN_CI)):
+            _until_it_moves(moving, changer)
             made.run()
             reader = made.reader()
             for path, entry in walk(reader, made.tops()[b"source"].tree):
@@ -88,10 +90,16 @@ def test_no_file_is_torn_that_is_not_marked(request: pytest.FixtureRequest, wher
         stop.set()
         changer.join()
     assert not failures
-    assert moving.steps > RUNS_IN_CI
     made.run()
     made.backup.close()
     assert made.differences() == []
+
+
+def _until_it_moves(moving: MovingSource, changer: threading.Thread) -> None:
+    """Wait for the next change, however late its thread is given a turn."""
+    before = moving.steps
+    while moving.steps == before and changer.is_alive():
+        pause(0.001)
 
 
 @pytest.mark.parametrize(
