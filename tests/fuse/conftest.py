@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -37,7 +38,7 @@ from tests.fakes.tree_reader import ID_KEY, VAULT, TreeReaderFake
 
 ROOT = Path(__file__).parents[2]
 HOUR_NS = 3_600_000_000_000
-PATIENCE_S = 30
+PATIENCE_S = 120
 DEBIAN_PYTHON = "/usr/bin/python3"  # one that every user may run, unlike one in somebody's home
 PACKAGES = sysconfig.get_path("platlib")
 
@@ -93,6 +94,10 @@ class Session:
         """End as a gate that died: its end of the socket pair is gone."""
         self.bare.shutdown(socket.SHUT_RDWR)
 
+    def let_hours_pass(self) -> None:
+        """Put the worker's clocks ahead, by more than a session lasts."""
+        self.worker.send_signal(signal.SIGUSR1)
+
     def wait(self) -> int:
         """Return the worker's exit status."""
         return self.worker.wait(PATIENCE_S)
@@ -121,7 +126,6 @@ def make_session(tmp_path: Path) -> Iterator[MakeSession]:
         uid: int = 0,
         own: bool = False,
         worker_uid: int | None = None,
-        ends_ns: int = 0,
         idle_s: int = 3600,
         until_ns: int = 2**62,
     ) -> Session:
@@ -168,7 +172,7 @@ def make_session(tmp_path: Path) -> Iterator[MakeSession]:
                 repository="/nonexistent",
                 snapshots=tuple(msgspec.msgpack.encode(info) for info in snapshots),
                 newest_only_until_ns=until_ns,
-                ends_ns=ends_ns or time.time_ns() + HOUR_NS,  # noqa: TID251 - a real session
+                ends_ns=time.time_ns() + HOUR_NS,  # noqa: TID251 - a real session
                 idle_s=idle_s,
                 cache_bytes=64 * 1024 * 1024,
                 index_files=0,

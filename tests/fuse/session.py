@@ -6,6 +6,7 @@ Everything but the repository below is the real worker's: hardening, gate, lock,
 import logging
 import os
 import pickle
+import signal
 import socket
 import sys
 import threading
@@ -24,6 +25,28 @@ from tests.fakes.tree_reader import TreeReaderFake
 
 BROKEN = b"raise KeyError"
 STUCK = b"storage that does not answer"
+
+
+class SteppedClock(SystemClock):
+    """The clock of this machine, on which hours pass at a signal (SIGUSR1)."""
+
+    STEP_S = 2 * 3600
+
+    def __init__(self) -> None:
+        """Listen for the signal."""
+        self._ahead_s = 0
+        signal.signal(signal.SIGUSR1, lambda *_: self._step())
+
+    def _step(self) -> None:
+        self._ahead_s += self.STEP_S
+
+    def now_ns(self) -> int:
+        """Return nanoseconds since 1970-01-01 UTC."""
+        return super().now_ns() + self._ahead_s * 1_000_000_000
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        return super().monotonic() + self._ahead_s
 
 
 class GatedReader(TreeReaderFake):
@@ -49,7 +72,7 @@ async def run(gate_fd: int, at: str, reader: GatedReader) -> None:
     gate = socket.socket(fileno=gate_fd)
     grant = BlockingConnection(gate).receive()
     assert isinstance(grant, WorkerGrant)
-    clock = SystemClock()
+    clock = SteppedClock()
     reader.gatekeeper = gatekeeper = Gatekeeper(Connection.over(gate), clock)
     await serve_session(grant, reader, gatekeeper, int(at) if at.isdigit() else at, clock)
 

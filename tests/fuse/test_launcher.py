@@ -373,15 +373,15 @@ async def test_only_the_gate_is_heard(runtime: Path, expect_log: Callable[..., N
         import socket, sys
         caller = socket.socket(socket.AF_UNIX)
         caller.connect(sys.argv[1])
-        print(caller.recv(1000))
-        print(caller.recv(1000))
+        said = b""
+        while part := caller.recv(1000):
+            said += part
+        print(said)
     """
     async with launcher(runtime, []):
         (runtime / "launcher.sock").chmod(0o666)
         asked = await trio.to_thread.run_sync(run_as, USER, program, str(runtime / "launcher.sock"))
-    refused, end = asked.stdout.splitlines()
-    assert AccessDenied.__name__ in refused
-    assert end == "b''"
+    assert AccessDenied.__name__ in asked.stdout, asked.stderr
 
 
 @pytest.mark.parametrize("vault_name", ["../etc", "a/b", "", ".hidden", "x" * 65])

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import textwrap
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -156,14 +155,15 @@ def test_gate_that_hangs_up_locks(source: Path, make_session: MakeSession) -> No
 
 def test_session_ends_by_itself(source: Path, make_session: MakeSession) -> None:
     """At the granted end the worker locks without being told."""
-    ends_ns = time.time_ns() + 1_500_000_000  # noqa: TID251 - a real session
-    session = mounted(make_session, source, ends_ns=ends_ns)
+    session = mounted(make_session, source)
     file = os.open(session.path / "latest/study/image", os.O_RDONLY)
     assert os.pread(file, len(CONTENT), 0) == CONTENT
+    session.let_hours_pass()
     assert session.wait_for(Sealed)
     assert refusal(file) in REFUSED
     close(file)
     assert session.wait() == 0
+    assert "the session's time is over" in session.log.read_text()
 
 
 def test_sigterm_locks(source: Path, make_session: MakeSession) -> None:
