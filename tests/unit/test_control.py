@@ -27,12 +27,14 @@ from agent.errors import (
 )
 from agent.model.ids import PackId
 
+PATIENCE_S = 120.0
+
 
 def pair() -> tuple[BlockingConnection, socket.socket]:
     """Return a connection and the bare socket at its other end."""
     left, right = socket.socketpair()
-    left.settimeout(10)
-    right.settimeout(10)
+    left.settimeout(PATIENCE_S)
+    right.settimeout(PATIENCE_S)
     return BlockingConnection(left), right
 
 

@@ -17,6 +17,7 @@ from agent.encode.chunker import MAX_CHUNK_BYTES, Chunker
 from agent.model.ids import TreeId
 from agent.model.tree import Entry, Flaw, Kind, unpack_extents
 from tests.fakes.clock import FakeClock
+from tests.fakes.ticks import show_change
 
 IDS = IdKey(bytes(range(32)))
 
@@ -111,8 +112,10 @@ def test_a_file_that_never_holds_still_is_marked(reading: Reading, size: int) ->
     def append() -> None:
         nonlocal changes
         changes += 1
+        before = path.stat()
         with path.open("ab") as file:
             file.write(b"more")
+        show_change(path, before.st_ctime_ns)
 
     reading.sink.before_chunk = append
     entry = reading.read("f")

@@ -34,6 +34,7 @@ from tests.fakes.compare import differences
 from tests.fakes.vaults import snapshots
 
 FAR_NS = 2**62
+PATIENCE_S = 120
 
 
 class Gate:
@@ -122,7 +123,7 @@ async def _worker(gate: Gate, **changes: object) -> AsyncIterator[Connection]:
     await connection.send(grant, lent)
     for descriptor in lent:
         os.close(descriptor)
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
             yield connection
@@ -247,7 +248,7 @@ def test_the_process_tells_nothing_and_ends_with_the_gate(gate: Gate) -> None:
             connection.close()
 
         trio.run(talk)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == SessionExpired.exit_status
     assert b"gate hung up" in log
     assert b"source" not in log

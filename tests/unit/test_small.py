@@ -23,6 +23,7 @@ from agent.encode.chunker import Chunker
 from agent.model.ids import TreeId
 from agent.model.tree import Entry
 from tests.fakes.clock import FakeClock
+from tests.fakes.ticks import show_change
 
 IDS = IdKey(bytes(range(32)))
 Attributes = tuple[tuple[bytes, bytes], ...]
@@ -178,7 +179,9 @@ def test_a_file_that_changes_while_it_is_read_is_left_to_the_careful_reader(
     path.write_bytes(b"content")
 
     def changing(fd: int) -> Attributes:
+        before = os.fstat(fd)
         path.write_bytes(data)
+        show_change(path, before.st_ctime_ns)
         return ()
 
     monkeypatch.setattr(small, "xattrs", changing)

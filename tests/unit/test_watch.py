@@ -19,7 +19,7 @@ from watchdog.observers.inotify_c import (
 from agent.backup.dirty import Taken
 from agent.backup.watch import NO_WATCHES, SourceWatch
 
-PATIENCE_SECONDS = 20.0  # far above what an event takes; only a failing test waits so long
+PATIENCE_SECONDS = 120.0  # far above what an event takes; only a failing test waits so long
 
 
 class Watched:
