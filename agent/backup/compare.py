@@ -1,7 +1,7 @@
 """What a directory holds beside what the journal knows of it: name by name, and what differs."""
 
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from agent.backup.listing import Found, is_unchanged
 from agent.model.tree import Entry, Flaw, Kind
@@ -36,6 +36,15 @@ def is_same(found: Found | None, entry: Entry | None) -> bool:
         and is_unchanged(entry, found.stat)
         and entry.flaw is Flaw.NONE
     )
+
+
+def is_same_run(found: Sequence[Found], known: Sequence[Entry]) -> bool:
+    """Tell whether that is so of each of some names: what most of a scan finds out."""
+    return len(found) == len(known) and all(map(_is_same_name, found, known))
+
+
+def _is_same_name(found: Found, entry: Entry) -> bool:
+    return found.name == entry.name and is_same(found, entry)
 
 
 def is_below(found: Found, entry: Entry | None, *, everything: bool) -> bool:

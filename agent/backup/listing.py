@@ -62,6 +62,13 @@ class OpenSource:
         """
         if not path:
             return os.open(b".", _DIRECTORY, dir_fd=self.fd)
+        return self._opened(path, _DIRECTORY)
+
+    def step(self, path: bytes) -> int:
+        """Return a descriptor to go on from; it cannot be listed.  Else as `open`."""
+        return self._opened(path, _STEP)
+
+    def _opened(self, path: bytes, how: int) -> int:
         *steps, last = path.split(b"/")
         at = self.fd
         try:
@@ -70,10 +77,40 @@ class OpenSource:
                 if at != self.fd:
                     os.close(at)
                 at = below
-            return os.open(last, _DIRECTORY, dir_fd=at)
+            return os.open(last, how, dir_fd=at)
         finally:
             if at != self.fd:
                 os.close(at)
+
+
+class Siblings:
+    """Opens directories of a source one after the other; not for concurrent use.
+
+    The directory above the last one stays open, so that its siblings are one step away.
+    """
+
+    def __init__(self, source: OpenSource) -> None:
+        """Take the source, open."""
+        self._source = source
+        self._path = b""
+        self._fd = source.fd
+
+    def open(self, path: bytes) -> int:
+        """Return a descriptor of the directory at `path`, as `OpenSource.open` does."""
+        above, _, last = path.rpartition(b"/")
+        if above != self._path:
+            self.close()
+            if above:
+                self._fd = self._source.step(above)
+                self._path = above
+        return os.open(last or b".", _DIRECTORY, dir_fd=self._fd)
+
+    def close(self) -> None:
+        """Let go of the directory above the last one."""
+        if self._path:
+            os.close(self._fd)
+            self._path = b""
+        self._fd = self._source.fd
 
 
 def list_directory(fd: int) -> list[Found]:

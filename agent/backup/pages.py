@@ -1,4 +1,4 @@
-"""A directory's leaf pages in the journal: read in order, changed in place, cut canonically.
+"""A directory's leaf pages in the journal: changed in place, cut canonically.
 
 Whatever the order of changes, the pages are those that `cut_entries` gives for the whole
 directory, so that the tree does not depend on its history.  That holds because a cut depends only
@@ -7,29 +7,14 @@ the page until a new cut meets an old one.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from agent.backup.journal import Directory, Journal, below
 from agent.backup.leaf import Change, Totals, counts, end_below, is_cut, merged, with_totals
-from agent.model.tree import Entry, TreePage, decode_page, encode_page
+from agent.backup.readpages import Page, PageReader, signed
+from agent.model.tree import Entry, TreePage, encode_page
 from agent.repository.trees import cut_entries
-
-_COLUMNS = (
-    "SELECT row, first, crc, body, (SELECT min(later.first) FROM pages AS later"
-    " WHERE later.dir = pages.dir AND later.first > pages.first) FROM pages "
-)
-_SELECT = _COLUMNS + "WHERE dir = ? "
-
-
-class Page(NamedTuple):
-    """A leaf page as it lies in the journal."""
-
-    row: int
-    first: bytes
-    body: bytes
-    entries: tuple[Entry, ...]
-    next_first: bytes | None  # where the page behind it begins; None: it is the last
 
 
 class Observer(Protocol):
@@ -44,63 +29,13 @@ class Observer(Protocol):
         ...
 
 
-class Pages:
+class Pages(PageReader):
     """Reads and changes leaf pages of one journal."""
 
     def __init__(self, journal: Journal) -> None:
         """Take the journal that holds the pages."""
-        self._journal = journal
+        super().__init__(journal)
         self.observer: Observer | None = None
-        self._generation = 0  # counts changes: a reader that sees none needs no second look
-
-    def entries(self, directory: int) -> Iterator[Entry]:
-        """Yield a directory's entries in name order, whatever is changed meanwhile behind it."""
-        page = self._first(directory)
-        last = b""
-        while page is not None:
-            generation = self._generation
-            for entry in page.entries:
-                if entry.name > last:
-                    yield entry
-            last = max(last, page.entries[-1].name)
-            page = self._after(directory, page, last, moved=generation != self._generation)
-
-    def find(self, directory: int, names: Iterable[bytes]) -> dict[bytes, Entry]:
-        """Return the entries of those of `names`, sorted, that the directory has."""
-        found: dict[bytes, Entry] = {}
-        page: Page | None = None
-        by_name: dict[bytes, Entry] = {}
-        for name in names:
-            if page is None or not page.first <= name <= page.entries[-1].name:
-                page = self._covering(directory, name)
-                by_name = {entry.name: entry for entry in page.entries} if page else {}
-            if name in by_name:
-                found[name] = by_name[name]
-        return found
-
-    def other_names(self, source: int, inode: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield (directory's path, name) of every known hard link to a file of `source`."""
-        for page, path in self._journal.rows(
-            "SELECT page, path FROM links JOIN pages ON page = row JOIN dirs ON dir = dirs.id"
-            " WHERE inode = ? AND source = ?",
-            _signed(inode),
-            source,
-        ):
-            found = self._page(_COLUMNS + "WHERE row = ?", page)
-            for entry in found.entries if found else ():
-                if entry.inode == inode and entry.links > 1:
-                    yield path, entry.name
-
-    def linked_below(self, source: int, path: bytes) -> set[int]:
-        """Return the inodes of the files below `path` that have several names."""
-        found = self._journal.rows(
-            "SELECT DISTINCT inode FROM links JOIN pages ON page = row JOIN dirs ON dir = dirs.id"
-            " WHERE source = ? AND (path = ? OR (path > ? AND path < ?))",
-            source,
-            path,
-            *below(path),
-        )
-        return {inode % (1 << 64) for (inode,) in found}
 
     def apply(self, directory: int, changes: Sequence[Change]) -> None:
         """Change a directory by `changes`, sorted, each name once; its tree is then made anew."""
@@ -123,7 +58,7 @@ class Pages:
                 path,
                 *below(path),
             ):
-                page = self._page(_COLUMNS + "WHERE row = ?", row)
+                page = self.at(row)
                 self.observer.dropped(directory, page.entries if page else ())
         self._journal.remove_tree(source, path)
 
@@ -198,7 +133,7 @@ class Pages:
             zlib.crc32(body),
             body,
         )
-        for inode in {_signed(entry.inode) for entry in entries if entry.links > 1}:
+        for inode in {signed(entry.inode) for entry in entries if entry.links > 1}:
             self._journal.change("INSERT INTO links VALUES (?, ?)", cursor.lastrowid, inode)
 
     def _delete(self, page: Page) -> None:
@@ -209,41 +144,7 @@ class Pages:
     def _write(self, directory: int, page: Page, entries: tuple[Entry, ...]) -> None:
         self._replace(directory, [page], [list(entries)])
 
-    # -- finding pages --------------------------------------------------------------------------
-
-    def _first(self, directory: int) -> Page | None:
-        return self._page(_SELECT + "ORDER BY first LIMIT 1", directory)
-
-    def _covering(self, directory: int, name: bytes) -> Page | None:
-        """Return the page that `name` is in, or would be put into."""
-        found = self._page(_SELECT + "AND first <= ? ORDER BY first DESC LIMIT 1", directory, name)
-        return found or self._first(directory)
-
-    def _after(self, directory: int, page: Page, last: bytes, *, moved: bool) -> Page | None:
-        """Return the page that holds what follows the name `last`."""
-        if not moved and page.next_first is None:
-            return None
-        if moved:
-            covering = self._covering(directory, last)
-            if covering is not None and covering.entries[-1].name > last:
-                return covering
-        after = last if moved else page.first
-        return self._page(_SELECT + "AND first > ? ORDER BY first LIMIT 1", directory, after)
-
-    def _page(self, sql: str, *values: int | bytes) -> Page | None:
-        found = self._journal.row(sql, *values)
-        if found is None:
-            return None
-        row, first, crc, body, after = found
-        entries = decode_page(self._journal.verified(body, crc)).entries
-        return Page(row, first, body, entries, after)
-
 
 def child(directory: Directory, name: bytes) -> bytes:
     """Return the path, below the source, of `name` in `directory`."""
     return directory.path + b"/" + name if directory.path else name
-
-
-def _signed(inode: int) -> int:
-    """Return the 64 bits of an inode number as SQLite keeps them."""
-    return inode - (1 << 64) if inode >= 1 << 63 else inode
