@@ -6,6 +6,7 @@ to the same bytes every time, for equal pages must be stored once.
 """
 
 import enum
+import operator
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Annotated
@@ -164,7 +165,6 @@ class TreePage(
         return self.pages[0].first if self.pages else b""
 
 
-_NO_NAMES = (b".", b"..")
 _encoder = msgspec.msgpack.Encoder()
 _page_decoder = msgspec.msgpack.Decoder(TreePage)
 
@@ -186,12 +186,26 @@ def decode_page(data: bytes) -> TreePage:
         raise ObjectDamaged(f"a tree page does not decode: {error}") from error
     if page.entries and page.pages:
         raise ObjectDamaged("a tree page is a leaf and an inner page at once")
-    previous = b""  # below every name, so an empty one is refused too
-    for name in (e.name for e in page.entries) if page.entries else (p.first for p in page.pages):
-        if name <= previous or b"/" in name or b"\0" in name or name in _NO_NAMES:
-            raise ObjectDamaged("a tree page has a name that is out of order, or none at all")
-        previous = name
+    names = [e.name for e in page.entries] if page.entries else [p.first for p in page.pages]
+    if not _are_names(names):
+        raise ObjectDamaged("a tree page has a name that is out of order, or none at all")
     return page
+
+
+def _are_names(names: list[bytes]) -> bool:
+    """Tell whether names are in order, each once, and could all stand in a directory.
+
+    For all of them at once: every page that is read comes by here.
+    """
+    together = b"".join(names)
+    return (
+        all(map(operator.lt, names, names[1:]))
+        and not (names and not names[0])  # an empty one would be the first
+        and b"/" not in together
+        and b"\0" not in together
+        and b"." not in names
+        and b".." not in names
+    )
 
 
 def pack_extents(extents: Iterable[tuple[bytes, int]]) -> bytes:
