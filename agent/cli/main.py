@@ -1,5 +1,6 @@
 """`vitrine`: finds the command, and turns every error into a message and an exit status."""
 
+import gc
 import importlib
 import logging
 import os
@@ -60,6 +61,9 @@ class _Commands(click.Group):
             return None
         module, attribute = _COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if not gc.isenabled():
+            gc.freeze()  # what is loaded stays to the end: never to be looked at again
+            gc.enable()
         return command
 
 
@@ -71,6 +75,7 @@ def vitrine() -> None:
 
 def main() -> None:
     """Run the command line and exit with its status (docs/exit-codes.md)."""
+    gc.disable()  # loading leaves no garbage: `get_command` has it collected from then on
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     sys.exit(run(sys.argv[1:]))
 
