@@ -14,6 +14,11 @@ readonly VENV=.venv
 readonly PACKAGES=.ci/debian-packages.txt
 readonly POLICY=/usr/sbin/policy-rc.d
 readonly UNREADY=3 # exit code where a person has to act first
+# Before a command: a mirror hiccups, and of apt's locks DPkg::Lock::Timeout waits for dpkg's alone,
+# not for those of its lists and archives, which a new machine's own update holds for a minute.
+# shellcheck disable=SC2016 # for that bash to expand
+readonly PERSISTENTLY=(bash -c
+    'for pause in 5 15 30 60; do "$@" && exit; sleep "$pause"; done; exec "$@"' persistently)
 
 scratch=$(mktemp -d)
 as_root=()
@@ -90,10 +95,11 @@ provide_packages() { # USE...
     become_root "${missing[@]}"
     local -a apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive
         apt-get --quiet -o DPkg::Lock::Timeout=300)
-    step "list of Debian packages" "${apt[@]}" update
+    step "list of Debian packages" "${PERSISTENTLY[@]}" "${apt[@]}" update
     installed_packages >"$scratch/before"
     forbid_service_starts
-    step "${missing[*]}" "${apt[@]}" install --yes --no-install-recommends "${missing[@]}"
+    step "${missing[*]}" \
+        "${PERSISTENTLY[@]}" "${apt[@]}" install --yes --no-install-recommends "${missing[@]}"
     mapfile -t new < <(installed_packages | comm -13 "$scratch/before" -)
     disable_services_of "${new[@]}"
 }
@@ -124,7 +130,8 @@ is_current() { # STAMP FINGERPRINT
 
 provide_python() {
     local locked project python
-    local -a pip=("$VENV/bin/python" -m pip --quiet --disable-pip-version-check --no-input install)
+    local -a pip=("$VENV/bin/python" -m pip --quiet --disable-pip-version-check --no-input
+        --timeout 60 --retries 10 install)
     locked=$(fingerprint requirements.lock requirements-build.lock tools/setup.sh)
     project=$(fingerprint pyproject.toml)
     if ! is_current stamp-locked "$locked"; then
