@@ -88,8 +88,8 @@ def test_damage_is_healed_from_parity_within_the_month_and_on_record(
     whole = hospital.pack().read_bytes()
     hospital.damage(60)
     with opened(hospital.installed.places.file("maintenance.toml")) as work:
-        healed = [name for _ in range(28) for name in rotate(work).healed]
-    said = hospital.done("verify", "--rotate")  # the first of thirty was `maintain`'s
+        healed = [name for _ in range(29) for name in rotate(work).healed]
+    said = hospital.done("verify", "--rotate")  # the part that `maintain` read, when all was whole
     assert len(healed) + ("1 healed" in said) == 1
     assert hospital.pack().read_bytes() == whole
     assert "clean" in said
