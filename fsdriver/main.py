@@ -8,6 +8,7 @@ The grant comes over descriptor N; nothing else is known or asked for.
 
 import argparse
 import ctypes
+import gc
 import logging
 import socket
 import sys
@@ -30,9 +31,11 @@ from agent.store.local import LocalStore
 from fsdriver.gatekeeper import Gatekeeper
 from fsdriver.session import serve_session
 
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # mallopt(3)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 _ARENAS = 2
 _MMAP_FROM_BYTES = 1024 * 1024  # most frames come from the heap: fresh pages cost a tenth of a read
+_TRIM_FROM_BYTES = 32 * 1024 * 1024  # or the next frames touch fresh pages again
+_COLLECT_AFTER = 50_000  # objects more than before: frames and pages die without the collector
 _FRAMES_SHARE = 5 / 8  # of the memory granted; an eighth is what the heap's holes take
 # How long a request of the kernel's waits for a thread that reads ahead to let the interpreter go:
 # by default 5 ms, which is a hundred answers
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = _options(arguments)
     _bound_heap()
     sys.setswitchinterval(_SWITCH_S)
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
     run_and_vanish(_serve, options)
 
 
@@ -87,3 +92,4 @@ def _bound_heap() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_ARENA_MAX, _ARENAS)
     libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)
+    libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_FROM_BYTES)

@@ -101,4 +101,3 @@ class Eager:
     def __getattr__(self, name: str) -> object:
         """Return what trio has."""
         return getattr(trio, name)
-
