@@ -131,6 +131,14 @@ class PackSink:
                 builder = pack.taken(full_only=False)
             self._put(builder)
 
+    def drop(self) -> None:
+        """Forget what was not put, after a failure; nobody may store anything any more."""
+        for pack in (self._data, self._trees):
+            with pack.lock:
+                builder = pack.taken(full_only=False)
+            if builder is not None:
+                builder.drop()
+
     def _gather(self, chunks: Iterable[tuple[bytes, bytes | memoryview]]) -> None:
         with self._lock:
             for id_, data in chunks:

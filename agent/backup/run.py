@@ -122,7 +122,7 @@ class VaultBackup:
 
     async def _run(self, request: Request, on_progress: Callable[[Counts], None]) -> Outcome:
         began = self._clock.monotonic()
-        prepared = None
+        prepared = pipeline = None
         try:
             prepared = await trio.to_thread.run_sync(self._prepare, request.reread)
             pipeline = Pipeline(
@@ -136,6 +136,8 @@ class VaultBackup:
             taken = await trio.to_thread.run_sync(self._conclude, prepared, pipeline, request)
             return self._outcome(prepared, pipeline, taken, self._clock.monotonic() - began)
         except BaseException as error:
+            if pipeline is not None:
+                pipeline.sink.drop()  # what is open takes room that the next try may need
             self._abandon()
             if isinstance(error, ExceptionGroup):
                 raise _cause(error) from error

@@ -24,6 +24,8 @@ from agent.errors import ObjectDamaged, RepositoryTooNew
 from agent.fresh import mapped
 from agent.model.ids import PackId, VaultId
 from agent.model.location import FrameLocation, PackKind
+from agent.repository import layout
+from agent.store.base import Draft
 
 MAGIC = b"VITRPACK"
 END_MAGIC = b"VITREND1"
@@ -45,8 +47,7 @@ TARGET_BYTES = 32 * MiB  # fewer objects, against the cost of one lost pack: doc
 GROUP_BYTES = 512 * 1024  # small chunks share a frame: better ratio, one seal for hundreds
 ALONE_BYTES = 128 * 1024  # a chunk from here on has a frame of its own: ranged reads stay cheap
 FULL_CHUNKS = 64 * 1024  # of tiny chunks: bounds the table, and what reading it costs
-# In one piece, so that packs leave no holes in memory, which the kernel gives as it is written to
-ROOM_BYTES = TARGET_BYTES + 5 * MiB
+STAGE_BYTES = MiB  # sealed, and written to the store at once
 MAX_TABLE_BYTES = 16 * MiB  # four times what that comes to; a lying trailer costs no more
 
 
@@ -90,12 +91,21 @@ class Header(NamedTuple):
 
 
 class PackBuilder:
-    """Grows one pack in memory; `add` chunks, then `finish` once.  For one thread at a time."""
+    """Writes one pack; `add` chunks, then `finish` once.  For one thread at a time.
+
+    What is sealed goes to the store as it comes: memory does not grow with the pack.
+    """
 
     def __init__(
-        self, seal: SealKey, index: IndexKey, vault: VaultId, epoch: int, kind: PackKind
+        self,
+        seal: SealKey,
+        index: IndexKey,
+        vault: VaultId,
+        epoch: int,
+        kind: PackKind,
+        draft: Draft,
     ) -> None:
-        """Start a pack with a fresh key."""
+        """Start a pack with a fresh key, in an empty draft, which is then this builder's."""
         clear = HEADER.pack(MAGIC, VERSION, SUITE, kind, 0, vault, epoch, SEALED_KEY_BYTES)
         cipher, sealed_key = seal.new_pack_cipher(clear)
         self.kind = kind
@@ -103,7 +113,9 @@ class PackBuilder:
         self._cipher = cipher
         self._digest = _preamble_digest(clear + sealed_key)
         self._hasher = ObjectHasher()
-        self._room = mapped(ROOM_BYTES)
+        self._draft = draft
+        self._stage = mapped(STAGE_BYTES)
+        self._staged = 0
         self._frames: list[FrameRow] = []
         self._chunks: list[ChunkRow] = []
         self._group = bytearray()
@@ -145,22 +157,26 @@ class PackBuilder:
         context = _FRAME_CONTEXT.pack(self._digest, number, codec, plain_bytes)
         sealed = self._grown(len(squeezed) + TAG_BYTES)
         self._cipher.seal_into(number, squeezed, context, sealed)
-        self._hasher.update(sealed)
         at = self.stored_bytes - len(sealed)
         self._frames.append(FrameRow(at, len(sealed), plain_bytes, codec))
         self._chunks += [ChunkRow(id_, number, offset, length) for id_, offset, length in chunks]
 
-    def finish(self) -> tuple[Contents, list[memoryview]]:
-        """Return what the pack holds and its bytes in pieces, ready to be put."""
+    def finish(self) -> Contents:
+        """Put the pack and return what it holds, once it is durable."""
         self._close_group()
         del self._cipher  # and the key with it: what was sealed stays shut
         table_offset = self.stored_bytes
         table = self._index.seal(_encode_table(self._frames, self._chunks), _table(self._digest))
         self._append(table)
         self._append(TRAILER.pack(table_offset, len(table), END_MAGIC))
+        self._write()
         pack = PackId(self._hasher.digest())
-        contents = Contents(pack, self.kind, self.stored_bytes, self._frames, self._chunks)
-        return contents, [memoryview(self._room)[: self.stored_bytes]]
+        self._draft.keep(layout.pack(pack))
+        return Contents(pack, self.kind, self.stored_bytes, self._frames, self._chunks)
+
+    def drop(self) -> None:
+        """Forget the pack."""
+        self._draft.drop()
 
     def _close_group(self) -> None:
         if self._grouped:
@@ -170,16 +186,24 @@ class PackBuilder:
 
     def _append(self, part: bytes) -> None:
         self._grown(len(part))[:] = part
-        self._hasher.update(part)
 
     def _grown(self, length: int) -> memoryview:
         """Return where the next `length` bytes of the pack go."""
-        at, end = self.stored_bytes, self.stored_bytes + length
-        if end > len(self._room):
-            smaller, self._room = self._room, mapped(end)
-            self._room[:at] = smaller[:at]
-        self.stored_bytes = end
-        return memoryview(self._room)[at:end]
+        if self._staged + length > len(self._stage):
+            self._write()
+            if length > len(self._stage):
+                self._stage = mapped(length)
+        at, self._staged = self._staged, self._staged + length
+        self.stored_bytes += length
+        return memoryview(self._stage)[at : self._staged]
+
+    def _write(self) -> None:
+        """Hand over what is staged; after an error the draft takes no more, and neither do we."""
+        if self._staged:
+            staged = memoryview(self._stage)[: self._staged]
+            self._draft.write(staged)
+            self._hasher.update(staged)
+            self._staged = 0
 
 
 def parse_header(preamble: bytes, name: str) -> Header:

@@ -95,12 +95,12 @@ class VaultWriter:
 
     def builder(self, kind: PackKind) -> PackBuilder:
         """Return an empty pack to fill."""
-        return PackBuilder(self._seal, self._index_key, self._vault, self._epoch, kind)
+        draft = self._store.begin()
+        return PackBuilder(self._seal, self._index_key, self._vault, self._epoch, kind, draft)
 
     def put(self, builder: PackBuilder) -> None:
         """Finish the pack and make it durable."""
-        contents, parts = builder.finish()
-        self._store.put(layout.pack(contents.pack), parts)
+        contents = builder.finish()
         with self._lock:
             self._took(contents)
             self.added_bytes += contents.size

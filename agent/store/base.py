@@ -19,7 +19,9 @@ a trick: objects are put whole and never changed; there is no rename, no append,
    nor is what bears no object's name.  What cannot be listed is an error, never skipped.
 6. **delete** of what is not there succeeds: deleting twice is deleting.  On return it survives a
    power cut, too: a keyslot that was destroyed does not come back.
-7. **Errors**: ObjectMissing names the object; ObjectDamaged says that it is shorter than was asked
+7. **A draft** is a put in pieces: rules 2 and 3 hold of its `keep`, and until then nothing of it is
+   there for anybody.  One that is dropped, or whose owner died, leaves nothing behind.
+8. **Errors**: ObjectMissing names the object; ObjectDamaged says that it is shorter than was asked
    for; StoreFull says that space ran out and nothing was stored; everything else is
    StoreUnavailable with the reason.  No other exception leaves but ValueError, for a name, prefix
    or range that breaks the contract: a bug, never a user's mistake.
@@ -44,6 +46,25 @@ class Listed(NamedTuple):
     size: int
 
 
+class Draft(Protocol):
+    """An object that is put in pieces, and named at its end.  For one thread at a time."""
+
+    def write(self, part: Part) -> None:
+        """Append; `part` may be reused as soon as this returns.
+
+        Raises StoreFull, StoreUnavailable; the draft is then dropped, and only raises.
+        """
+        ...
+
+    def keep(self, name: str) -> None:
+        """Put what was written as `name`, as `Store.put` does; the draft is then over."""
+        ...
+
+    def drop(self) -> None:
+        """Forget what was written; after `keep`, or twice, this is nothing."""
+        ...
+
+
 class Store(Protocol):
     """Named, immutable, durable bytes.  The rules are in the module's docstring."""
 
@@ -51,6 +72,13 @@ class Store(Protocol):
         """Store the concatenation of `parts` as `name`, whole and durable on return.
 
         Raises ObjectExists (rule 3), StoreFull, StoreUnavailable.
+        """
+        ...
+
+    def begin(self) -> Draft:
+        """Return an object to be written piece by piece, without its being held in memory.
+
+        Raises StoreFull, StoreUnavailable.
         """
         ...
 

@@ -4,6 +4,7 @@ A put writes `.tmp-…` in the root, syncs it, links it to its name (which fails
 syncs the directory and removes the temporary name.  The writer holds flock(2) on the temporary
 file; whoever opens the store removes those that nobody holds.  Where a shared file system keeps
 locks to one host, that may take a living writer's file: its put then raises, and stores nothing.
+A draft is such a file for as long as it is written.
 
 No link is followed below the root, which itself may be one.  Directories are made with mode 0750
 and files with 0640, less the umask: with a set-group-id root the repository's readers are a group,
@@ -13,9 +14,7 @@ The file system must have hard links: not FAT or exFAT.
 """
 
 import errno
-import fcntl
 import os
-import secrets
 import stat
 import weakref
 from collections.abc import Iterator, Sequence
@@ -31,16 +30,21 @@ from agent.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from agent.store.base import Listed, Part, checked_name, checked_prefix, checked_range, is_name
+from agent.store.base import (
+    Draft,
+    Listed,
+    Part,
+    checked_name,
+    checked_prefix,
+    checked_range,
+    is_name,
+)
 from agent.store.exact import holds, read_exactly, write_all
+from agent.store.temporary import Owner, TemporaryFile, give_away, sweep
 
-_TEMPORARY = ".tmp-"  # the dot keeps it out of every listing: no name starts with one
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO in an object's place must not hang us
-_SWEEP = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # NFS locks only what is open for writing
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _DIRECTORY_MODE = 0o750
-_FILE_MODE = 0o640
 
 
 class LocalStore:
@@ -59,7 +63,7 @@ class LocalStore:
             self._closed = weakref.finalize(self, os.close, self._root)
             self._owner = _other_owner(self._root)
             self._durable: set[str] = set()  # directories whose own names are known to be synced
-            self._sweep()
+            sweep(self._root)
 
     @classmethod
     def create(cls, root: Path) -> Self:
@@ -79,8 +83,19 @@ class LocalStore:
         *above, last = checked_name(name).split("/")
         views = [view for part in parts if (view := memoryview(part).cast("B"))]
         with _reported(name), self._directory(above, make=True) as directory:
-            if not _kept(directory, last, views, name):
-                self._write(directory, last, views, name)
+            if _kept(directory, last, views, name):
+                return
+            written = TemporaryFile(self._root, self._owner)
+            try:
+                write_all(written.file, views)
+                self._name(written, directory, last, name)
+            finally:
+                written.remove()
+
+    def begin(self) -> Draft:
+        """Return an object to be written piece by piece, to a temporary file."""
+        with _reported("a new object"):
+            return _LocalDraft(self, TemporaryFile(self._root, self._owner))
 
     def get(self, name: str) -> bytes:
         """Return the whole object."""
@@ -140,7 +155,7 @@ class LocalStore:
         """Make a directory, if it is not there, and its name durable, whoever made it."""
         try:
             os.mkdir(segment, _DIRECTORY_MODE, dir_fd=above)
-            self._give_away(segment, above)
+            give_away(segment, above, self._owner)
         except FileExistsError:
             if path in self._durable:
                 return
@@ -164,69 +179,65 @@ class LocalStore:
             finally:
                 os.close(file)
 
-    def _write(self, directory: int, last: str, parts: Sequence[memoryview], name: str) -> None:
-        """Put a new object: content before name, name before return."""
-        with self._temporary() as (temporary, file):
-            write_all(file, parts)
-            os.fsync(file)
-            try:
-                os.link(
-                    temporary,
-                    last,
-                    src_dir_fd=self._root,
-                    dst_dir_fd=directory,
-                    follow_symlinks=False,
-                )
-            except FileExistsError:  # another writer's; or ours, if NFS asked twice
-                _kept(directory, last, parts, name)
-            os.fsync(directory)
+    def keep(self, written: TemporaryFile, name: str) -> None:
+        """Put the content of a file of this store: content before name, name before return."""
+        *above, last = checked_name(name).split("/")
+        with _reported(name), self._directory(above, make=True) as directory:
+            self._name(written, directory, last, name)
 
-    @contextmanager
-    def _temporary(self) -> Iterator[tuple[str, int]]:
-        """Make a locked file in the root for writing; its name is gone afterwards."""
-        name, file = self._new_temporary()
+    def _name(self, written: TemporaryFile, directory: int, last: str, name: str) -> None:
+        os.fsync(written.file)
         try:
-            yield name, file
+            os.link(
+                written.name,
+                last,
+                src_dir_fd=self._root,
+                dst_dir_fd=directory,
+                follow_symlinks=False,
+            )
+        except FileExistsError:  # another writer's; or ours, if NFS asked twice
+            size = os.fstat(written.file).st_size
+            whole = memoryview(read_exactly(written.file, 0, size, name)) if size else None
+            _kept(directory, last, [whole] if whole else [], name)
+        os.fsync(directory)
+
+
+class _LocalDraft:
+    """An object that is being written to a temporary file."""
+
+    def __init__(self, store: LocalStore, written: TemporaryFile) -> None:
+        self._store = store
+        self._written: TemporaryFile | None = written
+
+    def write(self, part: Part) -> None:
+        """Append to the file."""
+        written = self._open()
+        view = memoryview(part).cast("B")
+        try:
+            with _reported("an object that is being written"):
+                write_all(written.file, [view] if view else [])
+        except StoreError:
+            self.drop()
+            raise
+
+    def keep(self, name: str) -> None:
+        """Give the file its name."""
+        written = self._open()
+        try:
+            self._store.keep(written, name)
         finally:
-            with suppress(OSError):  # what happened to the object matters more; a sweep removes it
-                os.unlink(name, dir_fd=self._root)
-            os.close(file)
+            self.drop()
 
-    def _new_temporary(self) -> tuple[str, int]:
-        while True:
-            name = _TEMPORARY + secrets.token_hex(16)
-            file = os.open(name, _CREATE, _FILE_MODE, dir_fd=self._root)
-            self._give_away(name, self._root)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # a sweep was faster, and removes it
-                os.close(file)
-                continue
-            except OSError:  # no locks on this file system, so no sweep gets one either
-                return name, file
-            if os.fstat(file).st_nlink:
-                return name, file
-            os.close(file)  # a sweep has been here
+    def drop(self) -> None:
+        """Remove the file."""
+        if self._written is not None:
+            self._written.remove()
+            self._written = None
 
-    def _give_away(self, name: str, directory: int) -> None:
-        """Have what we made in another's repository belong to its owner, if we may."""
-        if self._owner is not None:
-            uid, gid = self._owner
-            with suppress(PermissionError):  # without CAP_CHOWN: then the group has to do
-                os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
-
-    def _sweep(self) -> None:
-        """Remove temporary files that no living writer holds."""
-        with os.scandir(self._root) as entries:
-            names = [entry.name for entry in entries if entry.name.startswith(_TEMPORARY)]
-        for name in names:
-            with suppress(OSError):  # held, gone, another user's, or all of it is read-only
-                file = os.open(name, _SWEEP, dir_fd=self._root)
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(name, dir_fd=self._root)
-                finally:
-                    os.close(file)
+    def _open(self) -> TemporaryFile:
+        if self._written is None:
+            raise StoreUnavailable("a draft is over, and takes nothing more")
+        return self._written
 
 
 @contextmanager
@@ -238,7 +249,7 @@ def _reported(what: str) -> Iterator[None]:
         raise _store_error(what, error) from error
 
 
-def _other_owner(directory: int) -> tuple[int, int] | None:
+def _other_owner(directory: int) -> Owner:
     """Return user and group of a directory that is not ours, else None."""
     status = os.fstat(directory)
     return None if status.st_uid == os.geteuid() else (status.st_uid, status.st_gid)

@@ -4,7 +4,8 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from agent.errors import ObjectDamaged, ObjectExists, ObjectMissing
-from agent.store.base import Listed, Part, checked_name, checked_prefix, checked_range
+from agent.store.base import Draft, Listed, Part, checked_name, checked_prefix, checked_range
+from agent.store.draft import BufferedDraft
 
 
 class MemoryStore:
@@ -21,6 +22,10 @@ class MemoryStore:
         with self._lock:
             if self._objects.setdefault(checked_name(name), data) != data:
                 raise ObjectExists(f"{name} exists with other content")
+
+    def begin(self) -> Draft:
+        """Return an object to be written piece by piece."""
+        return BufferedDraft(self.put)
 
     def get(self, name: str) -> bytes:
         """Return the whole object."""

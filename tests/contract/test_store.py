@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import ObjectDamaged, ObjectExists, ObjectMissing
+from agent.errors import ObjectDamaged, ObjectExists, ObjectMissing, StoreUnavailable
 from agent.store.base import MAX_NAME, Listed, Store
 from agent.store.local import LocalStore
 from agent.store.memory import MemoryStore
@@ -199,6 +199,89 @@ def test_a_negative_range_is_a_bug(store: Store, offset: int, length: int) -> No
     store.put(NAME, [b"0123456789"])
     with pytest.raises(ValueError, match="not a range"):
         store.get_range(NAME, offset, length)
+
+
+# -- rule 7: drafts -------------------------------------------------------------------------------
+
+
+def test_a_draft_is_an_object_once_it_is_kept(store: Store) -> None:
+    """Its pieces in their order, from buffers that were used again meanwhile; before, nothing."""
+    draft = store.begin()
+    buffer = bytearray(b"one")
+    draft.write(buffer)
+    buffer[:] = b"two"
+    draft.write(memoryview(buffer))
+    draft.write(b"")
+    draft.write(memoryview(bytes(range(16))).cast("I"))
+    assert names(store) == []
+    draft.keep(NAME)
+    assert store.get(NAME) == b"onetwo" + bytes(range(16))
+    assert names(store) == [NAME]
+
+
+def test_an_empty_draft_is_an_empty_object(store: Store) -> None:
+    """As an empty put is."""
+    store.begin().keep(NAME)
+    assert (store.get(NAME), store.size(NAME)) == (b"", 0)
+
+
+def test_drafts_do_not_meet(store: Store) -> None:
+    """Several are written at once, and kept in any order."""
+    first, second = store.begin(), store.begin()
+    first.write(b"1")
+    second.write(b"2")
+    first.write(b"1")
+    second.keep("b")
+    first.keep("a")
+    assert (store.get("a"), store.get("b")) == (b"11", b"2")
+
+
+@pytest.mark.parametrize("written", [b"content", b"contenT", b""])
+def test_a_draft_keeps_to_what_is_stored_already(store: Store, written: bytes) -> None:
+    """The same bytes are there already; others are refused (rule 3)."""
+    store.put(NAME, [b"content"])
+    draft = store.begin()
+    draft.write(written)
+    if written == b"content":
+        draft.keep(NAME)
+    else:
+        with pytest.raises(ObjectExists, match=NAME):
+            draft.keep(NAME)
+    assert store.get(NAME) == b"content"
+    assert names(store) == [NAME]
+
+
+@pytest.mark.parametrize("end", ["kept", "dropped", "refused"])
+def test_a_draft_that_is_over_takes_nothing(store: Store, end: str) -> None:
+    """Neither a piece nor a name; to drop it once more is nothing."""
+    draft = store.begin()
+    draft.write(b"x")
+    if end == "kept":
+        draft.keep(NAME)
+    elif end == "dropped":
+        draft.drop()
+    else:
+        store.put(NAME, [b"y"])
+        with pytest.raises(ObjectExists):
+            draft.keep(NAME)
+    draft.drop()
+    before = {name: store.get(name) for name in names(store)}
+    with pytest.raises(StoreUnavailable):
+        draft.write(b"more")
+    with pytest.raises(StoreUnavailable):
+        draft.keep("other")
+    assert {name: store.get(name) for name in names(store)} == before
+    assert before == {"kept": {NAME: b"x"}, "dropped": {}, "refused": {NAME: b"y"}}[end]
+
+
+@pytest.mark.parametrize("name", ["", "A", "../x", ".tmp-1"])
+def test_a_draft_gets_no_impossible_name(store: Store, name: str) -> None:
+    """As a put does not."""
+    draft = store.begin()
+    draft.write(b"x")
+    with pytest.raises(ValueError, match="not an object name"):
+        draft.keep(name)
+    assert names(store) == []
 
 
 # -- rule 5: list ---------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.store import exact, local
-from agent.store.base import Part
+from agent.store import exact, local, temporary
+from agent.store.base import Draft, Part
 from agent.store.local import LocalStore
 from tests.fakes.chance import chance, rounds
 from tests.fakes.contents import objects
@@ -45,6 +45,34 @@ class Acknowledging(LocalStore):
         super().put(name, parts)
         self.puts.append((self.count(), name, b"".join(parts)))
 
+    def begin(self) -> Draft:
+        """Begin a draft, and note it when it is kept."""
+        return _AcknowledgedDraft(super().begin(), self)
+
+
+class _AcknowledgedDraft:
+    """Notes what was written once it is kept."""
+
+    def __init__(self, inner: Draft, store: Acknowledging) -> None:
+        """Take the real one."""
+        self._inner = inner
+        self._store = store
+        self._written = bytearray()
+
+    def write(self, part: Part) -> None:
+        """Write, and keep a copy."""
+        self._inner.write(part)
+        self._written += part
+
+    def keep(self, name: str) -> None:
+        """Keep, and note it."""
+        self._inner.keep(name)
+        self._store.puts.append((self._store.count(), name, bytes(self._written)))
+
+    def drop(self) -> None:
+        """Drop it."""
+        self._inner.drop()
+
 
 class Recorded:
     """One run after a history, and all that the disk went through for it."""
@@ -59,6 +87,7 @@ class Recorded:
             recorded = RecordedOs(str(root), self._keep_journal)
             patched.setattr(local, "os", recorded)
             patched.setattr(exact, "os", recorded)
+            patched.setattr(temporary, "os", recorded)
             self.store = Acknowledging(root)
             self.store.count = lambda: len(recorded.changes)
             for name, data in history.before.items():
@@ -183,6 +212,7 @@ def test_a_store_that_forgets_a_sync_is_found_out(
     recorded = RecordedOs(str(ram))
     monkeypatch.setattr(local, "os", recorded)
     monkeypatch.setattr(exact, "os", recorded)
+    monkeypatch.setattr(temporary, "os", recorded)
     store = LocalStore(ram)
     store.put("d/name", [b"content"])
     directories = {0} | {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.store import exact, local
+from agent.store import exact, local, temporary
 from agent.store.local import LocalStore
 from tests.fakes.chance import chance, rounds
 from tests.fakes.contents import objects, store_of
@@ -33,6 +33,7 @@ def _recorded(
         recorded = RecordedOs(str(root))
         patched.setattr(local, "os", recorded)
         patched.setattr(exact, "os", recorded)
+        patched.setattr(temporary, "os", recorded)
         store = LocalStore(root)
         for name, data in before.items():
             store.put(name, [data])

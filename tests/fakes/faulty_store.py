@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from agent.errors import StoreError, StoreFull, StoreUnavailable
-from agent.store.base import Listed, Part, Store
+from agent.store.base import Draft, Listed, Part, Store
+from agent.store.draft import BufferedDraft
 
 OPERATIONS = frozenset({"put", "get", "get_range", "size", "list", "delete"})
 
@@ -75,6 +76,10 @@ class FaultyStore:
             self.inner.put(name, parts)
         if fault:
             raise self.error
+
+    def begin(self) -> Draft:
+        """Return a draft whose `keep` is a put."""
+        return BufferedDraft(self.put)
 
     def get(self, name: str) -> bytes:
         """Return an object."""

@@ -4,7 +4,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from agent.errors import StoreUnavailable
-from agent.store.base import Listed, Part, Store
+from agent.store.base import Draft, Listed, Part, Store
+from agent.store.draft import BufferedDraft
 
 
 class RecordingStore:
@@ -24,6 +25,10 @@ class RecordingStore:
         """Record, then store."""
         self.before("put", name)
         self.inner.put(name, parts)
+
+    def begin(self) -> Draft:
+        """Return a draft whose `keep` is a put."""
+        return BufferedDraft(self.put)
 
     def get(self, name: str) -> bytes:
         """Record, then return the object."""

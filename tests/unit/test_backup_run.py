@@ -17,6 +17,7 @@ from agent.errors import SourceUnavailable, StoreFull
 from agent.model.snapshot import Trigger
 from agent.model.tree import Entry, Flaw, Kind, unpack_extents
 from agent.store.base import Part, Store
+from agent.store.local import LocalStore
 from agent.store.memory import MemoryStore
 from tests.fakes.backups import BackupFixture
 from tests.fakes.vaults import content, make_vault, snapshots, stored_ids, walk
@@ -500,6 +501,30 @@ def test_a_full_repository_ends_the_run_cleanly_and_nothing_is_stored_twice(
     assert made.differences() == []
     chunks = stored_ids(store, made.vault.secrets)
     assert len(chunks) == len(set(chunks))
+
+
+def test_a_failed_run_gives_back_the_room_that_its_open_packs_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its error is still being told: the next try may need the room."""
+    store = LocalStore.create(tmp_path / "repository")
+    made = BackupFixture(store, tmp_path, vault=make_vault(store))
+    for number in range(10):
+        write(made.source, f"f{number}", os.urandom(MiB))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", fail)
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(StoreFull):
+            made.run()
+    assert not list((tmp_path / "repository").glob(".tmp-*"))
+    made.run()
+    assert made.differences() == []
+    made.backup.close()
+    store.close()
 
 
 def test_a_journal_with_text_that_is_none_is_moved_aside(

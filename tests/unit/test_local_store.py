@@ -254,6 +254,26 @@ def test_each_step_is_durable_before_the_next_relies_on_it(
     ]
 
 
+def test_a_draft_is_durable_before_it_has_a_name(store: LocalStore, calls: list[str]) -> None:
+    """As a put; what is written before `keep` waits for no disk."""
+    draft = store.begin()
+    draft.write(b"x")
+    draft.write(b"y")
+    draft.keep(NAME)
+    assert calls == [
+        "writev .",
+        "writev .",
+        "mkdir packs in .",
+        "fsync .",
+        "mkdir ab in packs",
+        "fsync packs",
+        "fsync .",
+        "link abcdef in packs/ab",
+        "fsync packs/ab",
+        "unlink . in .",
+    ]
+
+
 def test_directories_of_others_are_made_durable_once(root: Path, calls: list[str]) -> None:
     """Who made them may have died before fsync; after that only the object costs."""
     store = LocalStore.create(root)
@@ -446,6 +466,54 @@ def test_a_failed_put_stores_nothing_and_says_why(
     assert left_over(root) == []
     with pytest.raises(ObjectMissing):
         store.get(NAME)
+
+
+@pytest.mark.parametrize("call", ["writev", "fsync", "link", "mkdir"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_draft_that_failed_stores_nothing_and_is_over(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    """Whichever step fails: its room is free at once, and nothing can be written on."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    draft = store.begin()
+    draft.write(b"x")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        error = StoreFull if number == errno.ENOSPC else StoreUnavailable
+        with pytest.raises(error) as raised:
+            draft.write(b"y") if call == "writev" else draft.keep(NAME)
+    assert raised.value.hint
+    assert left_over(root) == []
+    with pytest.raises(StoreUnavailable):
+        draft.write(b"z")
+    with pytest.raises(StoreUnavailable):
+        draft.keep(NAME)
+    assert list(store.list("")) == []
+
+
+def test_a_draft_that_nobody_has_any_more_leaves_nothing(store: LocalStore, root: Path) -> None:
+    """Neither a file nor a descriptor."""
+    before = len(os.listdir("/proc/self/fd"))
+    draft = store.begin()
+    draft.write(b"x")
+    assert len(left_over(root)) == 1
+    del draft
+    assert left_over(root) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_draft_that_is_being_written_is_not_swept(store: LocalStore, root: Path) -> None:
+    """Whoever opens the repository meanwhile leaves it alone."""
+    draft = store.begin()
+    draft.write(b"a")
+    LocalStore(root).close()
+    draft.write(b"b")
+    draft.keep(NAME)
+    assert store.get(NAME) == b"ab"
+    assert left_over(root) == []
 
 
 @pytest.mark.root

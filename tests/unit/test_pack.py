@@ -11,7 +11,13 @@ from agent.crypto.box import IndexKey
 from agent.crypto.naming import object_name
 from agent.crypto.packkeys import FrameCipher, OpeningKey
 from agent.encode.codecs import MAX_PLAIN_BYTES, unsqueeze
-from agent.errors import ObjectDamaged, RepositoryError, RepositoryTooNew
+from agent.errors import (
+    ObjectDamaged,
+    RepositoryError,
+    RepositoryTooNew,
+    StoreFull,
+    StoreUnavailable,
+)
 from agent.model.ids import VaultId
 from agent.model.location import FrameLocation, PackKind
 from agent.repository import layout, pack
@@ -20,6 +26,7 @@ from agent.repository.pack import (
     FULL_CHUNKS,
     GROUP_BYTES,
     PREAMBLE_BYTES,
+    STAGE_BYTES,
     ChunkRow,
     Contents,
     FrameRow,
@@ -30,6 +37,7 @@ from agent.repository.pack import (
     parse_trailer,
 )
 from agent.repository.packtable import check_bytes, read_contents
+from agent.store.base import Part
 from agent.store.memory import MemoryStore
 
 OPENING = OpeningKey(bytes(96))
@@ -39,7 +47,7 @@ VAULT = VaultId(b"v" * 16)
 
 
 def _builder(kind: PackKind = PackKind.DATA) -> PackBuilder:
-    return PackBuilder(SEAL, INDEX, VAULT, 1, kind)
+    return PackBuilder(SEAL, INDEX, VAULT, 1, kind, MemoryStore().begin())
 
 
 def _id(number: int) -> bytes:
@@ -47,11 +55,12 @@ def _id(number: int) -> bytes:
 
 
 def _pack(chunks: list[bytes]) -> tuple[Contents, bytes]:
-    builder = _builder()
+    store = MemoryStore()
+    builder = PackBuilder(SEAL, INDEX, VAULT, 1, PackKind.DATA, store.begin())
     for number, chunk in enumerate(chunks):
         builder.add(_id(number), chunk)
-    contents, parts = builder.finish()
-    return contents, b"".join(parts)
+    contents = builder.finish()
+    return contents, store.get(layout.pack(contents.pack))
 
 
 def _read(contents: Contents, data: bytes) -> dict[bytes, bytes]:
@@ -77,6 +86,45 @@ def test_a_pack_holds_what_was_added(chunks: list[bytes]) -> None:
     assert _read(contents, data) == {_id(n): chunk for n, chunk in enumerate(chunks)}
     assert contents.pack == object_name(data)
     assert contents.size == len(data)
+
+
+def test_a_pack_is_written_as_it_grows() -> None:
+    """Its bytes are the same wherever a piece of it ends, a frame larger than a piece too."""
+    chunks = [os.urandom(size) for size in (300_000, 900_000, STAGE_BYTES - 16, 3 * STAGE_BYTES, 1)]
+    contents, data = _pack(chunks)
+    assert _read(contents, data) == {_id(n): chunk for n, chunk in enumerate(chunks)}
+    assert contents.pack == object_name(data)
+    assert contents.size == len(data)
+
+
+class _FullDraft:
+    """A draft without room, which was told to write so often."""
+
+    writes = 0
+
+    def write(self, part: Part) -> None:
+        """Raise StoreFull; later what a draft raises that is over."""
+        self.writes += 1
+        raise StoreFull("no room") if self.writes == 1 else StoreUnavailable("over")
+
+    def keep(self, name: str) -> None:
+        """Fail the test."""
+        raise AssertionError(name)
+
+    def drop(self) -> None:
+        """Do nothing."""
+
+
+def test_a_pack_that_could_not_be_written_gets_no_name() -> None:
+    """Whoever goes on filling it gets an error again, and nothing half comes of it."""
+    builder = PackBuilder(SEAL, INDEX, VAULT, 1, PackKind.DATA, _FullDraft())
+    builder.add(_id(1), os.urandom(STAGE_BYTES - 20_000))
+    with pytest.raises(StoreFull):
+        builder.add(_id(2), os.urandom(STAGE_BYTES))
+    with pytest.raises(StoreUnavailable):
+        builder.add(_id(3), os.urandom(STAGE_BYTES))
+    with pytest.raises(StoreUnavailable):
+        builder.finish()
 
 
 def test_small_chunks_share_a_frame_and_large_ones_have_their_own() -> None:

@@ -285,8 +285,7 @@ def test_an_agent_cannot_have_history_deleted_by_lying_in_an_index(tmp_path: Pat
     )
     builder = writer.builder(PackKind.DATA)
     builder.add(b"\xee" * 32, Random(9).randbytes(1000 * KB))
-    contents, parts = builder.finish()
-    fixture.store.put(layout.pack(contents.pack), parts)
+    contents = builder.finish()
     lies = [
         ChunkRow(row.id, 0, 0, row.length)
         for name in honest

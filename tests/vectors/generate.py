@@ -71,12 +71,14 @@ def _save(file: str, name: str, data: bytes, **holds: object) -> None:
 
 def _pack(file: str, kind: PackKind, pieces: list[tuple[bytes, bytes]]) -> Contents:
     keys = SECRETS.writer(HOST_KEY)
-    builder = PackBuilder(keys.seal(), keys.index(), keys.vault, keys.epoch, kind)
+    store = MemoryStore()
+    draft = store.begin()
+    builder = PackBuilder(keys.seal(), keys.index(), keys.vault, keys.epoch, kind, draft)
     for id_, data in pieces:
         builder.add(id_, data)
-    contents, parts = builder.finish()
+    contents = builder.finish()
     chunks = {id_.hex(): data.hex() for id_, data in pieces if data != PICTURE}  # it is too long
-    _save(file, layout.pack(contents.pack), b"".join(parts), chunks=chunks)
+    _save(file, layout.pack(contents.pack), store.get(layout.pack(contents.pack)), chunks=chunks)
     return contents
 
 

@@ -50,7 +50,12 @@ class Rewriter:
                 builder = builders.get(kind)
                 if builder is None:
                     builder = builders[kind] = PackBuilder(
-                        keys.seal(), keys.index(), keys.vault, keys.epoch, kind
+                        keys.seal(),
+                        keys.index(),
+                        keys.vault,
+                        keys.epoch,
+                        kind,
+                        self.store.begin(),
                     )
                 builder.add(row.id, plain)
                 if builder.is_full:
@@ -78,8 +83,7 @@ class Rewriter:
                 yield contents.kind, row, self.reader.chunk_at(at, row.id, contents.kind)
 
     def _put(self, builder: PackBuilder, made: list[Contents]) -> int:
-        contents, parts = builder.finish()
-        self.store.put(layout.pack(contents.pack), parts)
+        contents = builder.finish()
         made.append(contents)
         if sum(len(one.chunks) for one in made) >= INDEX_CHUNKS:
             self._index(made)
