@@ -25,14 +25,22 @@ class Unset:
     xattrs: int = 0
 
 
-def apply(where: int | bytes, entry: Entry, *, follow: bool = True) -> Unset:
+def apply(
+    where: int | bytes,
+    entry: Entry,
+    *,
+    follow: bool = True,
+    owner: tuple[int, int] | None = None,
+) -> Unset:
     """Give `where`, a descriptor or a path that nobody can redirect, what `entry` had.
 
-    `follow=False` is for a symbolic link itself.  Raises OSError where the file system fails, and
-    OverflowError or ValueError for values that no file can have.
+    `follow=False` is for a symbolic link itself; `owner` is what it has, if known.  Raises OSError
+    where the file system fails, and OverflowError or ValueError for values that no file can have.
     """
-    owned = _set_owner(where, entry, follow=follow)
-    refused = sum(not _set_xattr(where, *pair, follow=follow) for pair in entry.xattrs)
+    owned = owner == (entry.uid, entry.gid) or _set_owner(where, entry, follow=follow)
+    refused = 0
+    for name, value in entry.xattrs:
+        refused += not _set_xattr(where, name, value, follow=follow)
     if entry.kind is not Kind.SYMLINK:
         # set-id under another owner would hand that owner's rights to whoever runs it
         os.chmod(where, entry.mode & (0o7777 if owned else _WITHOUT_SET_ID))

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agent.errors import ObjectDamaged, ObjectMissing
-from agent.model.location import ChunkLocation, FrameLocation
-from agent.model.tree import Entry, unpack_extents
-from agent.restore.content import WINDOW_BYTES, Chunks
+from agent.model.location import FrameLocation
+from agent.model.tree import Entry
+from agent.restore.content import WINDOW_BYTES, Chunks, Piece, pieces_of
 from agent.restore.plan import Planned
-from agent.restore.target import Directory
+from agent.restore.target import Directory, Opened
 
 MAX_BYTES = WINDOW_BYTES
 MAX_FILES = 256
@@ -23,9 +23,17 @@ class Job(NamedTuple):
     planned: Planned
 
 
+class Item(NamedTuple):
+    """A file to write, as its writer sees it."""
+
+    at: Opened
+    source: int  # which entry of the snapshot's root it lies under
+    entry: Entry
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Some files, whose directories stay open until `release`."""
+    """Some files, whose directories stay open until they are released."""
 
     jobs: list[Job] = field(default_factory=list)
     _directories: set[int] = field(default_factory=set)
@@ -46,46 +54,62 @@ class Batch:
             and len(self._directories) < MAX_DIRECTORIES
         )
 
+    def items(self) -> list[Item]:
+        """Return the files with their directories as they are open now."""
+        return [Item(job.directory.opened(), job.planned.source, job.planned.entry)
+                for job in self.jobs]  # fmt: skip
+
+
+class Placed(NamedTuple):
+    """A file whose chunks' places are known, and its number in the batch."""
+
+    number: int
+    item: Item
+    pieces: Sequence[Piece]  # none where they are not known at once
+
 
 class Slice(NamedTuple):
-    """Files whose frames fit into memory together, each with the places of its chunks."""
+    """Files whose frames fit into memory together."""
 
-    jobs: list[tuple[Job, Sequence[ChunkLocation]]]
+    files: list[Placed]
     frames: dict[FrameLocation, None]  # a set that keeps its order
 
 
-def in_pack_order(reader: Chunks, jobs: list[Job]) -> Iterator[Slice]:
+def in_pack_order(reader: Chunks, items: Sequence[Item]) -> Iterator[Slice]:
     """Yield the files as their bytes lie in the packs, with at most WINDOW_BYTES of frames each.
 
     What a file needs is known where its extents are few; another is written as it comes.
     """
-    placed = [(job, _places(reader, job.planned.entry)) for job in jobs]
+    placed = [
+        Placed(number, item, _pieces(reader, item.entry)) for number, item in enumerate(items)
+    ]
     placed.sort(key=_first)
     current, held = Slice([], {}), 0
-    for job, places in placed:
-        frames = dict.fromkeys(place.frame for place in places)
-        cost = sum(frame.plain for frame in frames if frame not in current.frames)
-        if current.jobs and held + cost > WINDOW_BYTES:
+    for file in placed:
+        frames = {piece.place.frame: None for piece in file.pieces if piece.place is not None}
+        cost = sum([frame.plain for frame in frames if frame not in current.frames])
+        if current.files and held + cost > WINDOW_BYTES:
             yield current
-            current, held, cost = Slice([], {}), 0, sum(frame.plain for frame in frames)
-        current.jobs.append((job, places))
+            current, held, cost = Slice([], {}), 0, sum([frame.plain for frame in frames])
+        current.files.append(file)
         current.frames.update(frames)
         held += cost
     yield current
 
 
-def _first(placed: tuple[Job, Sequence[ChunkLocation]]) -> tuple[bytes, int]:
+def _first(placed: Placed) -> tuple[bytes, int]:
     """Return pack and offset of what a file begins with."""
-    _, places = placed
-    return (places[0].frame.pack, places[0].frame.offset) if places else (b"", 0)
+    for piece in placed.pieces:
+        if piece.place is not None:
+            return piece.place.frame.pack, piece.place.frame.offset
+    return b"", 0
 
 
-def _places(reader: Chunks, entry: Entry) -> Sequence[ChunkLocation]:
+def _pieces(reader: Chunks, entry: Entry) -> Sequence[Piece]:
     """Return where the chunks of a file lie, or nothing where that is not known at once."""
     if entry.depth or entry.size > WINDOW_BYTES:
         return ()
     try:
-        chunks = [extent.id for extent in unpack_extents(entry.content) if not extent.is_hole]
-        return [reader.locate(id_) for id_ in chunks]
+        return pieces_of(reader, entry)
     except (ObjectMissing, ObjectDamaged):
         return ()  # writing it will say what is wrong

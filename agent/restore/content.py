@@ -6,7 +6,8 @@ is wrong, and another copy where there is one.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from agent.crypto.naming import ObjectHasher
 from agent.errors import ObjectDamaged, ObjectMissing
 from agent.model.location import ChunkLocation, FrameLocation
 from agent.model.tree import Entry, Extent
+from agent.restore.staging import Staging
 
 MiB = 1024 * 1024
 WINDOW_BYTES = 8 * MiB  # of one file in memory, and as much again fetched ahead
@@ -56,6 +58,17 @@ class Piece(NamedTuple):
 Bytes = Callable[[Piece], memoryview]
 
 
+class _Own(threading.local):
+    """What each thread that fills files has for itself."""
+
+    def __init__(self) -> None:
+        self.hasher = ObjectHasher()
+        self.staging = Staging(self._hash)
+
+    def _hash(self, data: memoryview) -> None:
+        self.hasher.update(data)
+
+
 class ContentWriter:
     """Fills files.  Thread-safe."""
 
@@ -64,55 +77,57 @@ class ContentWriter:
         self._reader = reader
         self._ahead = ahead
         self._moved = moved
+        self._own = _Own()
 
-    def fill(self, descriptor: int, entry: Entry, places: Sequence[ChunkLocation] = ()) -> None:
+    def fill(self, descriptor: int, entry: Entry, pieces: Sequence[Piece] = ()) -> None:
         """Write the whole content; raise ObjectDamaged where it is not what was backed up.
 
-        `places` are those of the chunks, where their frames have been fetched.
+        `pieces` are all of the file, where their frames have been fetched.
         """
         if entry.size > WINDOW_BYTES:
             os.ftruncate(descriptor, entry.size)  # a size that no file can have fails before work
-        if entry.digest and self._is_filled(descriptor, entry, places):
+        if entry.digest and self._is_filled(descriptor, entry, pieces):
             return
         counted = 0 if entry.digest else 1  # the first try has been counted
-        digest = self._filled(descriptor, entry, (), self._verified, counted)
+        windows = self._fetched(entry)
+        digest = self._filled(descriptor, entry, windows, self._verified, counted)
         # every chunk was checked by its id; this checks that they are this file's, in this order
         if entry.digest and digest != entry.digest:
             raise ObjectDamaged("a file's bytes are not those that were backed up")
 
-    def _is_filled(self, descriptor: int, entry: Entry, places: Sequence[ChunkLocation]) -> bool:
+    def _is_filled(self, descriptor: int, entry: Entry, pieces: Sequence[Piece]) -> bool:
         """Write what lies at the first place of each chunk; tell whether that is the file."""
+        known = pieces or self._fetched(entry)
         try:
-            return self._filled(descriptor, entry, places, self._stretch, 1) == entry.digest
+            return self._filled(descriptor, entry, known, self._stretch, 1) == entry.digest
         except (ObjectDamaged, ObjectMissing):
             return False  # trying again says what is wrong, or finds another copy
 
     def _filled(
-        self,
-        descriptor: int,
-        entry: Entry,
-        places: Sequence[ChunkLocation],
-        read: Bytes,
-        counted: int,
+        self, descriptor: int, entry: Entry, pieces: Iterable[Piece], read: Bytes, counted: int
     ) -> bytes:
         """Write the file from what `read` returns; return the digest of all of it."""
-        hasher = ObjectHasher()
+        hasher = self._own.hasher = ObjectHasher()
+        staging = self._own.staging
+        staging.begin(descriptor)
         end = 0
-        for piece in self._pieces(entry, places):
-            length = piece.extent.length
+        for piece in pieces:
+            extent = piece.extent
+            length = extent.length
             end = piece.at + length
-            if piece.extent.is_hole:
+            if extent.is_hole:
+                staging.skip(length)
                 os.ftruncate(descriptor, entry.size)
                 self._skip(length, hasher, counted)
                 continue
             data = read(piece)
             if len(data) != length:
                 raise ObjectDamaged("a chunk is not as long as its file says")
-            _write_at(descriptor, data, piece.at)
-            hasher.update(data)
+            staging.add(data)
             self._moved(length * counted)
         if end != entry.size:
             raise ObjectDamaged("a file's extents do not add up to its size")
+        staging.flush()
         return hasher.digest()
 
     def _stretch(self, piece: Piece) -> memoryview:
@@ -123,13 +138,8 @@ class ContentWriter:
     def _verified(self, piece: Piece) -> memoryview:
         return self._reader.chunk(piece.extent.id)
 
-    def _pieces(self, entry: Entry, places: Sequence[ChunkLocation]) -> Iterator[Piece]:
+    def _fetched(self, entry: Entry) -> Iterator[Piece]:
         """Yield the file in order; while those of one window are written, the next is fetched."""
-        if places:
-            known = iter(places)
-            for at, extent in self._reader.extents(entry):
-                yield Piece(at, extent, None if extent.is_hole else next(known, None))
-            return
         windows = self._windows(entry)
         current = next(windows, [])
         self._reader.prefetch_frames(_frames(current))
@@ -144,21 +154,13 @@ class ContentWriter:
         window: list[Piece] = []
         held = 0
         for at, extent in self._reader.extents(entry):
-            window.append(Piece(at, extent, self._place(extent)))
+            window.append(Piece(at, extent, place_of(self._reader, extent)))
             held += 0 if extent.is_hole else extent.length
             if held >= WINDOW_BYTES or len(window) >= _WINDOW_EXTENTS:
                 yield window
                 window, held = [], 0
         if window:
             yield window
-
-    def _place(self, extent: Extent) -> ChunkLocation | None:
-        if extent.is_hole:
-            return None
-        try:
-            return self._reader.locate(extent.id)
-        except ObjectMissing:
-            return None  # reading it will say so
 
     def _skip(self, length: int, hasher: ObjectHasher, counted: int) -> None:
         """Hash a hole, which reads as zeros, and write nothing."""
@@ -169,11 +171,20 @@ class ContentWriter:
             length -= zeros
 
 
+def pieces_of(reader: Chunks, entry: Entry) -> list[Piece]:
+    """Return a file's pieces in order; raise ObjectDamaged where they are not its size."""
+    return [Piece(at, extent, place_of(reader, extent)) for at, extent in reader.extents(entry)]
+
+
+def place_of(reader: Chunks, extent: Extent) -> ChunkLocation | None:
+    """Return where what it holds lies; None for a hole, and where no index knows."""
+    if extent.is_hole:
+        return None
+    try:
+        return reader.locate(extent.id)
+    except ObjectMissing:
+        return None  # reading it will say so
+
+
 def _frames(window: list[Piece]) -> list[FrameLocation]:
     return list(dict.fromkeys(piece.place.frame for piece in window if piece.place is not None))
-
-
-def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
-    written = os.pwrite(descriptor, data, offset)
-    while written < len(data):
-        written += os.pwrite(descriptor, data[written:], offset + written)

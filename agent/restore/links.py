@@ -4,10 +4,11 @@ import errno
 import os
 import secrets
 import threading
+from contextlib import suppress
 from itertools import islice
 
 from agent.model.tree import Entry
-from agent.restore.target import DIRECTORY, OUR_PREFIX, Directory
+from agent.restore.target import DIRECTORY, OUR_PREFIX, Opened
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}  # link(2): exFAT; too many names
 _SOME = 1000
@@ -16,8 +17,8 @@ _SOME = 1000
 class Anchors:
     """One hidden name for each hard-linked file, from which its further names are made.
 
-    The table of links thus lies in the target's file system and not in memory, and no name is
-    looked up by path.
+    The table of links thus lies in the target's file system and not in memory, so that all
+    processes of a restore share it, and no name is looked up by path.
     """
 
     def __init__(self, target: int) -> None:
@@ -27,7 +28,7 @@ class Anchors:
         self._descriptor = -1
         self._lock = threading.Lock()
 
-    def link(self, source: int, entry: Entry, directory: Directory) -> bool:
+    def link(self, source: int, entry: Entry, directory: Opened) -> bool:
         """Make `entry` another name of the file that has an anchor; False where none has."""
         try:
             os.link(
@@ -45,7 +46,7 @@ class Anchors:
             return False  # a copy, then: the bytes matter more than the link
         return True
 
-    def anchor(self, source: int, entry: Entry, directory: Directory, name: bytes) -> bool:
+    def anchor(self, source: int, entry: Entry, directory: Opened, name: bytes) -> bool:
         """Give the file `name` an anchor; False where another name of it was quicker."""
         try:
             os.link(
@@ -63,9 +64,12 @@ class Anchors:
         return True
 
     def remove(self) -> None:
-        """Remove all anchors."""
+        """Remove all anchors, once nobody makes any."""
         if self._descriptor < 0:
-            return
+            try:
+                self._descriptor = os.open(self._name, DIRECTORY, dir_fd=self._target)
+            except FileNotFoundError:
+                return
         while names := self._some():
             for name in names:
                 os.unlink(name, dir_fd=self._descriptor)
@@ -80,7 +84,8 @@ class Anchors:
     def _open(self) -> int:
         with self._lock:
             if self._descriptor < 0:
-                os.mkdir(self._name, 0o700, dir_fd=self._target)
+                with suppress(FileExistsError):  # another process was quicker
+                    os.mkdir(self._name, 0o700, dir_fd=self._target)
                 self._descriptor = os.open(self._name, DIRECTORY, dir_fd=self._target)
             return self._descriptor
 

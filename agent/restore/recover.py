@@ -24,6 +24,7 @@ from agent.repository.packkeys import OpeningKeys
 from agent.repository.reader import VaultReader
 from agent.repository.rebuild import rebuild_index
 from agent.restore.plan import select
+from agent.restore.processes import how_many
 from agent.restore.run import Progress, restore
 from agent.restore.tally import Outcome
 from agent.restore.target import closing_target
@@ -90,6 +91,7 @@ class Recovery:
                     clock=self.clock,
                     stopped=self.stopped,
                     on_progress=self.on_progress,
+                    processes=how_many(),
                 )
         return Recovered(chosen, outcome, rebuilt, tuple(damaged), choose.others(known, chosen))
 

@@ -1,10 +1,10 @@
-"""What a restore has come to so far: counted by every thread, told to whoever waits."""
+"""What a restore has come to so far."""
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.errors import RestoreIncomplete, SessionExpired
+import msgspec
+
+from agent.errors import RestoreIncomplete
 from agent.restore.attributes import Unset
 
 
@@ -28,55 +28,49 @@ class Outcome:
             )
 
 
-class Tally:
-    """Counts.  Thread-safe."""
+class Done(msgspec.Struct, tag=True, omit_defaults=True):
+    """What a batch came to, as its writer counted."""
 
-    def __init__(self, stopped: Callable[[], bool]) -> None:
-        """Take what tells whether the restore must end now."""
-        self._stopped = stopped
-        self._lock = threading.Lock()
-        self.fatal: BaseException | None = None
-        self.moved_bytes = 0
+    files: int = 0
+    size: int = 0
+    unset_owners: int = 0
+    unset_xattrs: int = 0
+    failed: list[tuple[int, str]] = []  # number in the batch, and why
+
+    def restored(self, size: int, unset: Unset) -> None:
+        """Count a file that is there."""
+        self.files += 1
+        self.size += size
+        self.unset_owners += unset.owners
+        self.unset_xattrs += unset.xattrs
+
+
+class Tally:
+    """Counts.  For the walker alone, which hears of each batch once it is done."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
         self.files = 0
         self.bytes = 0
         self.failed = 0
         self.unset_owners = 0
         self.unset_xattrs = 0
 
-    def moved(self, size: int) -> None:
-        """Count bytes on their way; raise SessionExpired once the restore must end."""
-        self.check()
-        with self._lock:
-            self.moved_bytes += size
-
-    def check(self) -> None:
-        """Raise SessionExpired once the restore must end."""
-        if self.fatal is not None or self._stopped():
-            raise SessionExpired("the session ended before the restore did")
-
-    def end(self, error: BaseException) -> None:
-        """Have every thread end; the first error is the one that tells why."""
-        with self._lock:
-            self.fatal = self.fatal or error
-
-    def restored(self, size: int, unset: Unset) -> None:
-        """Count a file that is there."""
-        with self._lock:
-            self.files += 1
-            self.bytes += size
-        self.dressed(unset)
+    def add(self, done: Done) -> None:
+        """Count a batch; what failed in it is counted by who reports it."""
+        self.files += done.files
+        self.bytes += done.size
+        self.unset_owners += done.unset_owners
+        self.unset_xattrs += done.unset_xattrs
 
     def dressed(self, unset: Unset) -> None:
-        """Count what could not be set."""
-        if unset.owners or unset.xattrs:
-            with self._lock:
-                self.unset_owners += unset.owners
-                self.unset_xattrs += unset.xattrs
+        """Count what could not be set on a directory."""
+        self.unset_owners += unset.owners
+        self.unset_xattrs += unset.xattrs
 
     def lost(self) -> None:
         """Count something that could not be restored."""
-        with self._lock:
-            self.failed += 1
+        self.failed += 1
 
     def outcome(self, report: str) -> Outcome:
         """Return the counts."""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agent.errors import RestoreRefused
 from agent.model.tree import Entry, Kind
@@ -48,6 +49,14 @@ def closing_target(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
+class Opened(NamedTuple):
+    """A directory of the target as who writes files in it needs it, in whatever process."""
+
+    descriptor: int
+    made: bool  # by us: it gives nothing of its own, such as an ACL, to what is made in it
+    is_plain: bool  # what is made in it belongs to this process, user and group
+
+
 @dataclass(slots=True, eq=False)
 class Directory:
     """One directory of the target while it is being filled."""
@@ -56,6 +65,8 @@ class Directory:
     entry: Entry
     made: bool  # by us, as opposed to found
     identity: tuple[int, int]
+    owner: tuple[int, int]  # user and group
+    is_plain: bool = False  # as in Opened
     path: bytes = b""  # for reports only
     _pending: int = 0
     _left: bool = False
@@ -66,7 +77,12 @@ class Directory:
     def root(cls, target: int) -> "Directory":
         """Return the target itself, which keeps its attributes; `target` stays the caller's."""
         entry = Entry(name=b"", kind=Kind.DIRECTORY)
-        return cls(os.dup(target), entry, False, _identity(os.fstat(target)))
+        found = os.fstat(target)
+        return cls(os.dup(target), entry, False, _identity(found), (found.st_uid, found.st_gid))
+
+    def opened(self) -> Opened:
+        """Return what who writes files in it needs, while it is held."""
+        return Opened(self.descriptor, self.made, self.is_plain)
 
     def enter(self, entry: Entry) -> "Directory":
         """Return the subdirectory for `entry`, made unless it is there; OSError where refused."""
@@ -85,7 +101,9 @@ class Directory:
             os.close(descriptor)
             raise
         path = self.path + b"/" + entry.name if self.path else entry.name
-        return Directory(descriptor, entry, made, _identity(found), path)
+        owner = found.st_uid, found.st_gid
+        is_plain = made and owner == (os.geteuid(), os.getegid())
+        return Directory(descriptor, entry, made, _identity(found), owner, is_plain, path)
 
     def hold(self) -> None:
         """Keep the directory open and unfinished for one more file."""
@@ -125,7 +143,7 @@ class Directory:
         if self._pending == 0 and self.descriptor >= 0 and (self._left or self._resting):
             try:
                 if self._left and self.made:
-                    unset = attributes.apply(self.descriptor, self.entry)
+                    unset = attributes.apply(self.descriptor, self.entry, owner=self.owner)
             finally:
                 os.close(self.descriptor)
                 self.descriptor = -1
@@ -136,11 +154,10 @@ class Directory:
 
         Whoever planted a directory may keep it open, and would read in it what is restored.
         """
-        above = os.fstat(self.descriptor)
-        trusted = {os.geteuid()} if made else {os.geteuid(), above.st_uid, 0}
-        if found.st_uid not in trusted:
+        own = os.geteuid()
+        if found.st_uid != own and (made or found.st_uid not in {self.owner[0], 0}):
             raise OSError(errno.EEXIST, "a directory of somebody else is in the way")
-        if found.st_dev != above.st_dev:
+        if found.st_dev != self.identity[0]:
             raise OSError(errno.EXDEV, "another file system is mounted in the way")
 
 

@@ -13,13 +13,12 @@ from contextlib import suppress
 from itertools import count
 
 from agent.errors import ObjectDamaged
-from agent.model.location import ChunkLocation
 from agent.model.tree import Entry, Flaw, Kind
-from agent.restore import attributes, rename, writeback
+from agent.restore import attributes, rename
 from agent.restore.attributes import Unset
-from agent.restore.content import ContentWriter
+from agent.restore.content import ContentWriter, Piece
 from agent.restore.links import Anchors
-from agent.restore.target import OUR_PREFIX, Directory
+from agent.restore.target import OUR_PREFIX, Opened
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TYPES = {
@@ -39,41 +38,41 @@ class EntryWriter:
         self._anchors = anchors
         self._prefix = OUR_PREFIX + secrets.token_hex(8).encode()
         self._numbers = count()
+        self._owner = os.geteuid(), os.getegid()
 
     def write(
         self,
-        directory: Directory,
+        directory: Opened,
         source: int,
         entry: Entry,
-        places: Sequence[ChunkLocation] = (),
+        pieces: Sequence[Piece] = (),
     ) -> Unset:
         """Write `entry`, or link it to what was written; OSError or ObjectDamaged where not.
 
-        `places` are those of a file's chunks, where their frames have been fetched.
+        `pieces` are those of a file, where their frames have been fetched.
         """
         if entry.links > 1 and self._anchors.link(source, entry, directory):
             return Unset()
         if entry.kind is Kind.FILE:
-            return self._file(directory, source, entry, places)
+            return self._file(directory, source, entry, pieces)
         unset = self._special(directory, entry)
         if entry.links > 1:
             self._anchors.anchor(source, entry, directory, entry.name)
         return unset
 
-    def _file(
-        self, directory: Directory, source: int, entry: Entry, places: Sequence[ChunkLocation]
-    ) -> Unset:
+    def _file(self, directory: Opened, source: int, entry: Entry, pieces: Sequence[Piece]) -> Unset:
         if entry.flaw is Flaw.UNREADABLE:
             raise ObjectDamaged("the file could not be read when it was backed up")
         temporary = b"%s-%d" % (self._prefix, next(self._numbers))
         descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=directory.descriptor)
         is_published = False
         try:
-            self._content.fill(descriptor, entry, places)
-            writeback.begin(descriptor, entry.size)
+            self._content.fill(descriptor, entry, pieces)
             if not directory.made:
                 attributes.drop_inherited(descriptor, attributes.ACL_ACCESS)
-            unset = attributes.apply(descriptor, entry)
+            unset = attributes.apply(
+                descriptor, entry, owner=self._owner if directory.is_plain else None
+            )
             is_published = self._publish(directory, source, entry, temporary)
         finally:
             os.close(descriptor)
@@ -82,7 +81,7 @@ class EntryWriter:
                     os.unlink(temporary, dir_fd=directory.descriptor)
         return unset
 
-    def _publish(self, directory: Directory, source: int, entry: Entry, temporary: bytes) -> bool:
+    def _publish(self, directory: Opened, source: int, entry: Entry, temporary: bytes) -> bool:
         """Give a whole file its name, FileExistsError where that is taken; tell if it was wanted.
 
         It is not where another thread wrote another name of the same file meanwhile.
@@ -96,7 +95,7 @@ class EntryWriter:
         rename.to_free_name(directory.descriptor, temporary, entry.name)
         return True
 
-    def _special(self, directory: Directory, entry: Entry) -> Unset:
+    def _special(self, directory: Opened, entry: Entry) -> Unset:
         at = directory.descriptor
         if entry.kind is Kind.SYMLINK:
             os.symlink(entry.target, entry.name, dir_fd=at)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.store.local import LocalStore
+from tests.fakes import restores
 from tests.fakes.backups import BackupFixture
 from tests.fakes.compare import differences
 from tests.fakes.restores import restore_to
@@ -34,15 +35,17 @@ def backup(tmp_path: Path) -> BackupFixture:
 def _killed(target: Path, backup: BackupFixture, step: int) -> None:
     """Restore in a process that is killed when it asks for the `step`th time to go on."""
     asked = iter(range(1, 1_000_000))
+    walker = 0
 
     def kill() -> bool:
-        if next(asked) >= step:
+        if os.getpid() == walker and next(asked) >= step:
             os.kill(os.getpid(), signal.SIGKILL)
         return False
 
     reader, root = backup.reader(), backup.last().snapshot.root
     child = os.fork()
     if child == 0:
+        walker = os.getpid()
         try:
             restore_to(target, reader, root, stopped=kill)
         finally:
@@ -64,6 +67,15 @@ def test_what_has_its_name_is_whole(backup: BackupFixture, tmp_path: Path, step:
         there, here = (source / inside).stat(), path.stat()
         assert path.read_bytes() == (source / inside).read_bytes()
         assert (here.st_mode, here.st_mtime_ns) == (there.st_mode, there.st_mtime_ns)
+
+
+@pytest.mark.parametrize("step", [1, 40, 67])
+def test_what_processes_named_is_whole(
+    backup: BackupFixture, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that write are killed with the one that walks, in whatever they are at."""
+    monkeypatch.setattr(restores, "PROCESSES", 2)
+    test_what_has_its_name_is_whole(backup, tmp_path, step)
 
 
 def test_restoring_again_elsewhere_after_a_kill_gives_everything(

@@ -19,6 +19,7 @@ from agent.restore.target import closing_target
 from agent.store.base import Store
 from tests.fakes.vaults import Vault
 
+PROCESSES = 0  # that write files; tests may change it
 TAKEN_NS = 1_763_900_000_000_000_000
 
 
@@ -40,6 +41,7 @@ def restore_to(
             clock=SystemClock(),
             stopped=stopped,
             on_progress=on_progress,
+            processes=PROCESSES,
         )
 
 

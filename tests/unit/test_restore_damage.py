@@ -14,6 +14,7 @@ from agent.repository import layout
 from agent.repository.pack import PREAMBLE_BYTES
 from agent.repository.packtable import read_header
 from agent.store.memory import MemoryStore
+from tests.fakes import restores
 from tests.fakes.restores import HandMade, reported, restore_to
 from tests.fakes.vaults import Vault, make_vault, open_reader
 
@@ -52,6 +53,12 @@ class Bench:
     def names(self) -> list[str]:
         """Return what is in the target."""
         return sorted(str(p.relative_to(self.target)) for p in self.target.rglob("*"))
+
+
+@pytest.fixture(autouse=True, params=[0, 2], ids=["threads", "processes"])
+def _writers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have files written by either kind of writers: what holds for one holds for the other."""
+    monkeypatch.setattr(restores, "PROCESSES", request.param)
 
 
 @pytest.fixture

@@ -13,11 +13,18 @@ import pytest
 from agent.errors import NotFound, RestoreRefused
 from agent.store.memory import MemoryStore
 from tests.conftest import missing_programs
+from tests.fakes import restores
 from tests.fakes.backups import BackupFixture
 from tests.fakes.compare import differences
 from tests.fakes.restores import reported, restore_to
 
 MiB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True, params=[0, 2], ids=["threads", "processes"])
+def _writers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have files written by either kind of writers: what holds for one holds for the other."""
+    monkeypatch.setattr(restores, "PROCESSES", request.param)
 
 
 @pytest.fixture
