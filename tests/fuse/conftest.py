@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,6 +94,20 @@ class Session:
     def hang_up(self) -> None:
         """End as a gate that died: its end of the socket pair is gone."""
         self.bare.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the worker from answering meanwhile, and fail where the kernel had to ask it."""
+        self.worker.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.worker.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        patience = threading.Timer(PATIENCE_S, self.worker.send_signal, [signal.SIGCONT])
+        patience.start()
+        try:
+            yield
+            assert patience.is_alive(), "the kernel waited for an answer"
+        finally:
+            patience.cancel()
+            self.worker.send_signal(signal.SIGCONT)
 
     def let_hours_pass(self) -> None:
         """Put the worker's clocks ahead, by more than a session lasts."""

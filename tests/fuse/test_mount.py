@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import signal
 import socket
 import stat
 import subprocess
@@ -387,11 +386,8 @@ def test_small_file_in_memory_comes_with_the_open(source: Path, make_session: Ma
     place = session.path / "latest/study"
     assert (place / "one").read_bytes() == b"one" * 1000
     with open(place / "two", "rb", buffering=0) as file:
-        session.worker.send_signal(signal.SIGSTOP)
-        try:
+        with session.held():
             assert os.pread(file.fileno(), 4096, 0) == b"one" * 1000
-        finally:
-            session.worker.send_signal(signal.SIGCONT)
         with open(place / "two", "rb", buffering=0) as again:
             assert again.read() == b"one" * 1000
 
