@@ -1,8 +1,9 @@
 """libblosc2 through its C interface: shuffle, byte delta and Zstandard over blocks of items.
 
 Only the shared library of the package `blosc2` is loaded: the package itself would cost a process
-0.2 s and 40 MiB (docs/decisions/0010-pixel-codecs.md).  Calls release the interpreter lock.  A
-context serves one thread.  Nothing here checks a chunk: agent/encode/numeric.py does.
+0.2 s and 40 MiB (docs/decisions/0010-pixel-codecs.md).  Calls release the interpreter lock, but for
+samples: to get it back from another thread takes longer than a sample does.  A context serves one
+thread.  Nothing here checks a chunk: agent/encode/numeric.py does.
 """
 
 import ctypes
@@ -17,6 +18,7 @@ _SHUFFLE: Final = 1
 _BYTE_DELTA: Final = 35  # 34 was an earlier one whose result depended on the processor
 _ZSTD: Final = 5
 _LEVEL: Final = 1
+_SAMPLE_BYTES: Final = 8 * 1024  # up to which a chunk is a sample
 _NEVER_SPLIT: Final = 2  # one stream a block
 _DEFAULTS: Final = (0, 5, 0, 8, 1, 0, 4)  # of libblosc2 3: that the struct lies as we think
 
@@ -46,12 +48,16 @@ class _DecompressParameters(ctypes.Structure):
     _fields_ = (("threads", ctypes.c_int16), ("rest", ctypes.c_uint8 * 256))
 
 
-def _load() -> ctypes.CDLL:
-    """Return the library, ready for threads; raise ImportError where it is not one we know."""
+def _load() -> tuple[ctypes.CDLL, ctypes.CDLL]:
+    """Return the library, ready for threads, and again with calls that keep the interpreter lock.
+
+    Raises ImportError where it is not one we know.
+    """
     package = importlib.util.find_spec("blosc2")  # finds it, does not import it
     if package is None or package.origin is None:
         raise ImportError("the package blosc2 is not installed")
-    library = ctypes.CDLL(str(Path(package.origin).parent / "lib" / "libblosc2.so"))
+    path = str(Path(package.origin).parent / "lib" / "libblosc2.so")
+    library, keeping = ctypes.CDLL(path), ctypes.PyDLL(path)
     library.blosc2_get_version_string.restype = ctypes.c_char_p
     library.blosc2_get_blosc2_cparams_defaults.restype = _CompressParameters
     library.blosc2_get_blosc2_dparams_defaults.restype = _DecompressParameters
@@ -59,7 +65,8 @@ def _load() -> ctypes.CDLL:
     library.blosc2_create_dctx.argtypes = (_DecompressParameters,)
     for call in (library.blosc2_create_cctx, library.blosc2_create_dctx):
         call.restype = ctypes.c_void_p
-    for call in (library.blosc2_compress_ctx, library.blosc2_decompress_ctx):
+    compress, decompress = library.blosc2_compress_ctx, library.blosc2_decompress_ctx
+    for call in (compress, decompress, keeping.blosc2_compress_ctx):
         call.argtypes = (
             ctypes.c_void_p,
             ctypes.c_void_p,
@@ -70,7 +77,7 @@ def _load() -> ctypes.CDLL:
     library.blosc2_free_ctx.argtypes = (ctypes.c_void_p,)
     _check(library)
     library.blosc2_init()
-    return library
+    return library, keeping
 
 
 def _check(library: ctypes.CDLL) -> None:
@@ -93,7 +100,7 @@ def _check(library: ctypes.CDLL) -> None:
         raise ImportError(f"libblosc2 {version} is none that this program knows how to call")
 
 
-_library = _load()
+_library, _keeping = _load()
 
 
 class Compressor:
@@ -102,12 +109,15 @@ class Compressor:
     __slots__ = ("_context", "block_bytes")
 
     def __init__(self, item_bytes: int, block_bytes: int) -> None:
-        """Take both; `block_bytes` is a multiple of `item_bytes`."""
+        """Take both; `block_bytes` is a multiple of `item_bytes`.
+
+        With items of 0 bytes nothing is shuffled nor made differences: Zstandard, for a probe.
+        """
         parameters = _library.blosc2_get_blosc2_cparams_defaults()
         parameters.codec, parameters.level = _ZSTD, _LEVEL
-        parameters.item_bytes, parameters.block_bytes = item_bytes, block_bytes
+        parameters.item_bytes, parameters.block_bytes = max(1, item_bytes), block_bytes
         parameters.split = _NEVER_SPLIT
-        parameters.filters[-2:] = (_SHUFFLE, _BYTE_DELTA)
+        parameters.filters[-2:] = (_SHUFFLE, _BYTE_DELTA) if item_bytes else (0, 0)
         parameters.filters_meta[-2:] = (0, item_bytes)
         self.block_bytes = block_bytes
         self._context = _library.blosc2_create_cctx(parameters)
@@ -124,7 +134,8 @@ class Compressor:
         """
         if not self.block_bytes <= length <= len(plain) or room > len(into):
             raise ValueError("a chunk outside of its buffers, or of less than a block")
-        written: int = _library.blosc2_compress_ctx(
+        library = _keeping if length <= _SAMPLE_BYTES else _library
+        written: int = library.blosc2_compress_ctx(
             self._context, _pointer(plain), length, _pointer(into), room
         )
         return written

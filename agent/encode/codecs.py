@@ -5,29 +5,16 @@ before it may count as stored: a compressor's bug must cost an error today, not 
 ten years (restic 0.16.0 and 0.16.3).
 """
 
-import threading
-
 import zstandard
 
 from agent.encode.blosc import Buffer
 from agent.encode.numeric import open_numbers, squeeze_numbers
 from agent.encode.probe import WORTH_IT, probe
+from agent.encode.tools import lent
 from agent.errors import ObjectDamaged, RepositoryTooNew
 from agent.model.location import Codec
 
-ZSTD_LEVEL = 3  # docs/decisions/0004-compression.md
 MAX_PLAIN_BYTES = 64 * 1024 * 1024  # no frame of ours is larger; a lying one is refused unread
-
-
-class _PerThread(threading.local):
-    """zstd contexts are costly to make, and not for concurrent use."""
-
-    def __init__(self) -> None:
-        self.squeeze = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True)
-        self.open = zstandard.ZstdDecompressor()
-
-
-_zstd = _PerThread()
 
 
 def squeeze(plain: Buffer) -> tuple[Codec, Buffer]:
@@ -70,18 +57,20 @@ def unsqueeze(codec: int, squeezed: Buffer, plain_bytes: int) -> Buffer:
 
 
 def _squeeze_zstd(plain: Buffer, most: int) -> bytes | None:
-    squeezed = _zstd.squeeze.compress(plain)
-    if len(squeezed) > most:
-        return None
-    back = _zstd.open.decompress(squeezed)
-    # == would go byte by byte over a view, which takes longer than squeezing it
-    return squeezed if len(back) == len(plain) and back.startswith(plain) else None
+    with lent() as tools:
+        squeezed = tools.zstd.compress(plain)
+        if len(squeezed) > most:
+            return None
+        back = tools.unzstd.decompress(squeezed)
+        # == would go byte by byte over a view, which takes longer than squeezing it
+        return squeezed if len(back) == len(plain) and back.startswith(plain) else None
 
 
 def _unzstd(squeezed: Buffer, plain_bytes: int) -> bytes:
     try:
         if zstandard.frame_content_size(squeezed) != plain_bytes:
             raise ObjectDamaged("a frame's zstd header and its table entry disagree")
-        return _zstd.open.decompress(squeezed)
+        with lent() as tools:
+            return tools.unzstd.decompress(squeezed)
     except zstandard.ZstdError as error:
         raise ObjectDamaged(f"a frame's zstd stream does not decode: {error}") from error

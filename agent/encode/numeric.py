@@ -6,10 +6,11 @@ what a Zstandard frame decodes to.
 """
 
 import struct
-import threading
+from contextlib import suppress
 from typing import Final
 
-from agent.encode.blosc import Buffer, Compressor, Decompressor
+from agent.encode.blosc import Buffer
+from agent.encode.tools import Tools, lent
 from agent.errors import ObjectDamaged
 from agent.fresh import unfilled
 
@@ -22,31 +23,8 @@ _HEADER: Final = struct.Struct("<4B3i16s")
 _WORD: Final = struct.Struct("<i")
 _FORMAT, _FORMAT_ZSTD, _FLAGS = 5, 1, 0x95  # Blosc2; extended header, not split, Zstandard
 _MIN_BLOCK_BYTES, _MAX_BLOCK_BYTES = 16 * KiB, 1024 * KiB
-_MAX_KEPT_BYTES: Final = 4 * 1024 * KiB  # of a thread's buffers: no chunk of a file is larger
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SIZES: Final = {0x20: ("<B", 0), 0x60: ("<H", 256), 0xA0: ("<I", 0)}  # by frame header descriptor
-
-
-class _PerThread(threading.local):
-    """Contexts and buffers are costly to make, and not for concurrent use."""
-
-    def __init__(self) -> None:
-        self.compressors: dict[tuple[int, int], Compressor] = {}
-        self.decompressor = Decompressor()
-        self.squeezed = bytearray()
-        self.plain = bytearray()
-
-
-_own = _PerThread()
-
-
-def compressor(item_bytes: int, block_bytes: int) -> Compressor:
-    """Return this thread's compressor for items and blocks of that size."""
-    found = _own.compressors.get((item_bytes, block_bytes))
-    if found is None:
-        found = Compressor(item_bytes, block_bytes)
-        _own.compressors[item_bytes, block_bytes] = found
-    return found
 
 
 def squeeze_numbers(plain: Buffer, item_bytes: int, most: int) -> bytes | None:
@@ -56,32 +34,32 @@ def squeeze_numbers(plain: Buffer, item_bytes: int, most: int) -> bytes | None:
     asked for, or not of these bytes.
     """
     length = len(plain) - len(plain) % (_STEP * item_bytes)
-    into = _own.squeezed = _at_least(_own.squeezed, most)
-    squeezer = compressor(item_bytes, _block_bytes(length, item_bytes))
     tail = memoryview(plain)[length:]
-    used = squeezer.compress(plain, length, into, max(0, most - len(tail)))
-    if used <= 0:
-        return None
-    squeezed = b"".join((memoryview(into)[:used], tail))
-    back = _own.plain = _at_least(_own.plain, len(plain))
-    try:
-        _open(squeezed, len(plain), back)
-    except ObjectDamaged:
-        return None
-    return squeezed if back.startswith(plain) else None  # == would go byte by byte over a view
+    with suppress(ObjectDamaged), lent() as tools:
+        into = tools.squeezed(most)
+        squeezer = tools.compressor(item_bytes, _block_bytes(length, item_bytes))
+        used = squeezer.compress(plain, length, into, max(0, most - len(tail)))
+        if used <= 0:
+            return None
+        squeezed = b"".join((memoryview(into)[:used], tail))
+        back = tools.plain(len(plain))
+        _open(squeezed, len(plain), back, tools)
+        if back.startswith(plain):  # == would go byte by byte over a view
+            return squeezed
+    return None
 
 
 def open_numbers(squeezed: Buffer, plain_bytes: int) -> bytearray:
     """Return the plaintext, `plain_bytes` long; raise ObjectDamaged where it is no such chunk."""
     plain = unfilled(plain_bytes)
-    _open(squeezed, plain_bytes, plain)
+    with lent() as tools:
+        _open(squeezed, plain_bytes, plain, tools)
     return plain
 
 
-def _open(squeezed: Buffer, plain_bytes: int, into: bytearray) -> None:
+def _open(squeezed: Buffer, plain_bytes: int, into: bytearray, tools: Tools) -> None:
     used, length = check(squeezed, plain_bytes)
-    if _own.decompressor.decompress(squeezed, used, into) != length:
-        _own.decompressor = Decompressor()  # nothing of a failure is kept
+    if tools.decompressor(_block_bytes_of(squeezed)).decompress(squeezed, used, into) != length:
         raise ObjectDamaged("a frame's numbers do not decode")
     into[length:plain_bytes] = memoryview(squeezed)[used:]
 
@@ -105,6 +83,11 @@ def check(squeezed: Buffer, plain_bytes: int) -> tuple[int, int]:
         raise ObjectDamaged("a frame's numbers and its table entry disagree")
     _check_blocks(memoryview(squeezed)[:used], length, block_bytes)
     return used, length
+
+
+def _block_bytes_of(squeezed: Buffer) -> int:
+    *_, block_bytes, _, _ = _HEADER.unpack_from(squeezed)
+    return int(block_bytes)
 
 
 def _pipeline(item_bytes: int) -> bytes:
@@ -155,10 +138,3 @@ def _block_bytes(length: int, item_bytes: int) -> int:
     while block - block % step > length:
         block //= 2
     return block - block % step
-
-
-def _at_least(buffer: bytearray, length: int) -> bytearray:
-    """Return a buffer of that length or more, this one or another."""
-    if length <= len(buffer) <= max(length, _MAX_KEPT_BYTES):
-        return buffer
-    return bytearray(length)

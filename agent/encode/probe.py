@@ -1,12 +1,10 @@
 """How data are best squeezed, from a few pieces of them: docs/decisions/0010-pixel-codecs.md."""
 
-import threading
 from typing import Final
 
-import zstandard
-
 from agent.encode.blosc import Buffer
-from agent.encode.numeric import ITEM_BYTES, MIN_PLAIN_BYTES, compressor
+from agent.encode.numeric import ITEM_BYTES, MIN_PLAIN_BYTES
+from agent.encode.tools import Tools, lent
 from agent.model.location import Codec
 
 WORTH_IT: Final = 0.97  # squeezed to more than this: not worth opening again on every read
@@ -19,30 +17,20 @@ _FRAMING_BYTES: Final = 36  # of a chunk of one block: a sample pays them, a fra
 _AT_LEAST_BYTES: Final = 32  # saved: of a sample that is nothing but one colour no one can tell
 
 
-class _PerThread(threading.local):
-    """Contexts and buffers are not for concurrent use."""
-
-    def __init__(self) -> None:
-        self.zstd = zstandard.ZstdCompressor(level=1)
-        self.into = bytearray(2 * _SAMPLE_BYTES)
-
-
-_own = _PerThread()
-
-
 def probe(plain: Buffer) -> tuple[Codec, int]:
     """Return the codec that a sample of `plain` speaks for, and for numbers the item's bytes."""
     if len(plain) < MIN_PLAIN_BYTES:
         return (Codec.ZSTD if len(plain) > 64 else Codec.RAW), 0
     sample = _sample(plain)
-    least = len(_own.zstd.compress(sample))
     codec, item_bytes = Codec.ZSTD, 0
-    if not (sample.isascii() and 0 not in sample):  # text
-        bound = min(CLEARLY * least, least - _AT_LEAST_BYTES)
-        for item in ITEM_BYTES:
-            size = _numbers(sample, item)
-            if size < bound:
-                codec, item_bytes, bound, least = Codec.BLOSC2, item, size, size
+    with lent() as tools:
+        least = _size(sample, tools, 0)
+        if not (sample.isascii() and 0 not in sample):  # text
+            bound = min(CLEARLY * least, least - _AT_LEAST_BYTES)
+            for item in ITEM_BYTES:
+                size = _size(sample, tools, item)
+                if size < bound:
+                    codec, item_bytes, bound, least = Codec.BLOSC2, item, size, size
     return (codec, item_bytes) if least <= WORTH_IT * _SAMPLE_BYTES else (Codec.RAW, 0)
 
 
@@ -55,8 +43,8 @@ def _sample(plain: Buffer) -> bytes:
     return b"".join(view[start : start + _PIECE_BYTES] for start in starts)
 
 
-def _numbers(sample: bytes, item_bytes: int) -> int:
-    into = _own.into
-    squeezer = compressor(item_bytes, _SAMPLE_BYTES)
-    used = squeezer.compress(sample, _SAMPLE_BYTES, into, len(into))
+def _size(sample: bytes, tools: Tools, item_bytes: int) -> int:
+    into = tools.squeezed(2 * _SAMPLE_BYTES)
+    squeezer = tools.compressor(item_bytes, _SAMPLE_BYTES)
+    used = squeezer.compress(sample, _SAMPLE_BYTES, into, 2 * _SAMPLE_BYTES)
     return used - _FRAMING_BYTES if used > 0 else _SAMPLE_BYTES

@@ -14,7 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.encode import blosc, numeric
+from agent.encode import blosc, tools
 from agent.encode.codecs import MAX_PLAIN_BYTES, squeeze, unsqueeze
 from agent.encode.numeric import ITEM_BYTES, MIN_PLAIN_BYTES, check, squeeze_numbers
 from agent.errors import ObjectDamaged, RepositoryTooNew
@@ -230,7 +230,7 @@ def test_the_environment_costs_space_and_no_data(
 ) -> None:
     """libblosc2 heeds variables, and may make another kind of chunk: it is not taken."""
     plain = volume("<H", 90_000)
-    monkeypatch.setattr(numeric._own, "compressors", {})
+    monkeypatch.setattr(tools, "_idle", [])
     monkeypatch.setenv(name, "1")
     codec, squeezed = squeeze(plain)
     assert unsqueeze(codec, squeezed, len(plain)) == plain
