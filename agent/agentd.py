@@ -10,6 +10,7 @@ import trio
 from agent.agentrun import Agent
 from agent.audit.records import Event, Outcome
 from agent.backup.protect import Timing, VaultProtection
+from agent.backup.run import VaultBackup
 from agent.backup.service import AgentService
 from agent.backup.state import ACTOR
 from agent.config import AgentConfig, load
@@ -53,7 +54,8 @@ class _Daemon:
         )
         self._vaults: dict[str, VaultProtection] = {}
         for vault in config.vault:
-            backup, sources = agent.open(vault)
+            steps, sources = agent.open(vault)
+            backup = VaultBackup(steps, agent.clock)
             failed = partial(agent.record_failure, vault.name)
             self._vaults[vault.name] = VaultProtection(
                 vault.name, backup, sources, timing, agent.clock, failed

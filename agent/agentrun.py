@@ -14,13 +14,13 @@ from pathlib import Path
 from agent.audit.chain import AuditChain
 from agent.audit.records import Event, Outcome
 from agent.backup.alert import AlertCommand, alert
+from agent.backup.once import run_once
 from agent.backup.patterns import Patterns, own_paths
-from agent.backup.pipeline import Counts
-from agent.backup.request import Request
-from agent.backup.run import VaultBackup
+from agent.backup.request import Counts, Request
 from agent.backup.signs import DAY_NS, Limits
 from agent.backup.sources import Source
 from agent.backup.state import ACTOR, AgentState
+from agent.backup.steps import Steps
 from agent.backup.told import snapshot_taken
 from agent.clock import SystemClock
 from agent.config import AgentConfig, AgentVaultConfig, SignsConfig
@@ -40,7 +40,7 @@ _SWITCH_INTERVAL_S = 0.0005
 log = logging.getLogger(__name__)
 
 
-async def snapshot_once(
+def snapshot_once(
     config: AgentConfig, request: TakeSnapshot, on_progress: Callable[[Counts], None]
 ) -> SnapshotsTaken:
     """Take snapshots without a daemon; raise ConfigInvalid where one runs on the same state."""
@@ -48,10 +48,10 @@ async def snapshot_once(
         agent = Agent(config, stack)
         taken = []
         for vault in agent.chosen(request.vault):
-            backup, _ = agent.open(vault)
-            stack.callback(backup.close)
+            steps, _ = agent.open(vault)
+            stack.callback(steps.close)
             asked = Request(Trigger.REQUEST, full=True, reread=request.reread)
-            outcome = await backup.run(asked, on_progress)
+            outcome = run_once(steps, agent.clock, asked, on_progress)
             taken.append(snapshot_taken(vault.name, outcome))
         return SnapshotsTaken(tuple(taken))
 
@@ -79,15 +79,15 @@ class Agent:
             raise NotFound(f"this agent backs up no vault {name!r}", hint="see `vitrine status`")
         return chosen
 
-    def open(self, vault: AgentVaultConfig) -> tuple[VaultBackup, list[Source]]:
-        """Return a vault's backup and its sources."""
+    def open(self, vault: AgentVaultConfig) -> tuple[Steps, list[Source]]:
+        """Return the steps of a vault's runs, and its sources."""
         keys = load_keys(Path(vault.keys), WriterKeys)
         sources = _sources(vault, (self._config.repository, self._config.state_dir))
         state = self._state.vault(keys.vault)
         record = partial(self._record, vault.name)
         limits = _limits(self._config.signs)
-        backup = VaultBackup(self._store, keys, sources, state, self.clock, record, limits)
-        return backup, sources
+        steps = Steps(self._store, keys, sources, state, self.clock, record, limits)
+        return steps, sources
 
     def record_failure(self, vault: str, error: VitrineError) -> None:
         """Note a failed run; where the audit cannot be written either, the log has to do."""

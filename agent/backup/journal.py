@@ -107,6 +107,10 @@ class Journal(JournalFile):
             raise self.failed_verification()
         return found
 
+    def is_dirty(self) -> bool:
+        """Tell whether the tree of any directory must be made anew."""
+        return self.row("SELECT 1 FROM dirs WHERE root IS NULL LIMIT 1") is not None
+
     def remove_tree(self, source: int, path: bytes) -> None:
         """Drop a directory and everything below it; its parent's entry is the caller's to drop."""
         where_values = (source, path, *below(path))

@@ -7,7 +7,7 @@ time: the scan between two batches, a batch's result, a checkpoint.
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import trio
 
@@ -17,7 +17,8 @@ from agent.backup.leaf import Change
 from agent.backup.packs import PackSink
 from agent.backup.pages import Pages
 from agent.backup.read import FileReader, pause
-from agent.backup.relied import mark_open, note_relied
+from agent.backup.relied import make_durable, mark_open
+from agent.backup.request import Counts
 from agent.backup.small import SmallFiles, StoreAll
 from agent.clock import Clock
 from agent.encode.chunker import Chunker
@@ -32,14 +33,6 @@ BatchResult = list[tuple[int, list[Change]]]
 Answer = TypeVar("Answer")
 _Job = Batch | None
 _STORE_GROUPS = None  # a job: the groups of small files that are full
-
-
-class Counts(NamedTuple):
-    """How far a run has come."""
-
-    looked_at: int = 0
-    files: int = 0
-    bytes: int = 0
 
 
 class Pipeline:
@@ -157,9 +150,7 @@ class Pipeline:
     def make_durable(self) -> None:
         """Do a checkpoint's work, while nobody fills a pack; blocks."""
         self.sink.put_all()
-        self._writer.flush()
-        note_relied(self._journal, self._writer)
-        self._journal.commit()
+        make_durable(self._journal, self._writer)
 
     def _mark_open(self) -> None:
         """Note, before the first pack is put, that a crash from now on leaves packs to adopt."""

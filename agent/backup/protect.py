@@ -11,8 +11,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from agent.backup.pipeline import Counts
-from agent.backup.request import Outcome, Request
+from agent.backup.request import Counts, Outcome, Request
 from agent.backup.run import VaultBackup
 from agent.backup.settle import Settle
 from agent.backup.sources import Source

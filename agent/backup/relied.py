@@ -37,6 +37,13 @@ def note_relied(journal: Journal, writer: VaultWriter) -> None:
         journal.note("relied", value)
 
 
+def make_durable(journal: Journal, writer: VaultWriter) -> None:
+    """Index every pack that was put, and only then let the journal name them."""
+    writer.flush()
+    note_relied(journal, writer)
+    journal.commit()
+
+
 def heed_prune(journal: Journal, writer: VaultWriter, *, is_old: bool) -> None:
     """Have a journal rebuilt that may name chunks which prune has condemned since.
 

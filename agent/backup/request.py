@@ -3,10 +3,17 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from agent.backup.pipeline import Counts
 from agent.backup.waiting import DirtyNames
 from agent.model.snapshot import SnapshotInfo, Trigger
 from agent.repository.writer import Tip
+
+
+class Counts(NamedTuple):
+    """How far a run has come."""
+
+    looked_at: int = 0
+    files: int = 0
+    bytes: int = 0
 
 
 class Request(NamedTuple):

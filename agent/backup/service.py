@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from agent.backup.pipeline import Counts
 from agent.backup.protect import VaultProtection
+from agent.backup.request import Counts
 from agent.backup.told import progress, snapshot_taken
 from agent.control.agent_messages import (
     AgentStatus,

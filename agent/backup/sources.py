@@ -50,7 +50,21 @@ def synchronise(journal: Journal, pages: Pages, sources: Sequence[Source]) -> di
     return labels
 
 
-def make_ready(journal: Journal, pages: Pages, source: Source) -> ReadySource:
+def make_ready(
+    journal: Journal, pages: Pages, sources: Sequence[Source]
+) -> tuple[list[ReadySource], dict[bytes, str]]:
+    """Return the sources that could be opened, and by path why the others could not."""
+    ready: list[ReadySource] = []
+    missing: dict[bytes, str] = {}
+    for source in sources:
+        try:
+            ready.append(_ready(journal, pages, source))
+        except SourceUnavailable as error:
+            missing[source.path] = error.message
+    return ready, missing
+
+
+def _ready(journal: Journal, pages: Pages, source: Source) -> ReadySource:
     """Open a source and bring its own entry up to date; raise SourceUnavailable."""
     number = journal.source(source.path)
     root = journal.directory(number, b"")
@@ -60,7 +74,8 @@ def make_ready(journal: Journal, pages: Pages, source: Source) -> ReadySource:
             _refuse_bare_mount_point(opened, journal.device(number))
         if root is None:
             root = journal.add_directory(number, b"", journal.root())
-        journal.set_device(number, opened.device)
+        if journal.device(number) != opened.device:
+            journal.set_device(number, opened.device)
         _update_entry(pages, source, opened, root)
     except BaseException:
         opened.close()

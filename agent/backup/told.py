@@ -1,7 +1,6 @@
 """How a run is told to whoever asked for it: how far it has come, and what it came to."""
 
-from agent.backup.pipeline import Counts
-from agent.backup.request import Outcome
+from agent.backup.request import Counts, Outcome
 from agent.control.agent_messages import SnapshotTaken
 from agent.control.messages import Progress
 

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import click
-import trio
 
 from agent.agentrun import snapshot_once
-from agent.backup.pipeline import Counts
+from agent.backup.request import Counts
 from agent.backup.told import progress
 from agent.cli.output import json_option, number, print_json, say, size
 from agent.cli.place import ask_agent, client, config_dir_option
@@ -47,7 +46,7 @@ def _taken(config_dir: Path, request: TakeSnapshot) -> tuple[SnapshotTaken, ...]
 
         # without a daemon nobody knows what changed meanwhile: the run looks at everything
         config = load(config_dir / "agent.toml", AgentConfig)
-        return trio.run(snapshot_once, config, request, told).taken
+        return snapshot_once(config, request, told).taken
 
 
 def _show(one: SnapshotTaken) -> None:

@@ -6,7 +6,6 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
-import trio
 
 from agent.agentrun import snapshot_once
 from agent.clock import SystemClock
@@ -95,7 +94,7 @@ class Killing:
     def check(self, target: Path) -> None:
         """Fail unless all snapshots are whole, and a recovered copy is as the source is now."""
         agent = self.agent
-        trio.run(snapshot_once, agent.config, TakeSnapshot(), lambda _: None)
+        snapshot_once(agent.config, TakeSnapshot(), lambda _: None)
         assert agent.differences() == []
         reader, taken = agent.reader(), agent.snapshots()
         assert taken[: len(self.acknowledged)] == self.acknowledged

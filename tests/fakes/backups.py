@@ -11,6 +11,7 @@ from agent.backup.request import Outcome, Request
 from agent.backup.run import VaultBackup
 from agent.backup.signs import DEFAULT_LIMITS, Limits
 from agent.backup.sources import Source
+from agent.backup.steps import Steps
 from agent.backup.waiting import DirtyNames
 from agent.clock import SystemClock
 from agent.model.snapshot import SnapshotInfo, Trigger
@@ -54,7 +55,11 @@ class BackupFixture:
 
     def another(self, state: str = "state") -> VaultBackup:
         """Return a backup as a new process would make it."""
-        return VaultBackup(
+        return VaultBackup(self.steps(state), SystemClock())
+
+    def steps(self, state: str = "state") -> Steps:
+        """Return the steps of its runs; close them, or the backup that they are given to."""
+        return Steps(
             self.store,
             self.vault.writer,
             self.sources,

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import trio
 
 from agent.agentrun import snapshot_once
 from agent.audit.files import AuditFiles
@@ -50,7 +49,7 @@ def agent(tmp_path: Path) -> Iterator[AgentOnDisk]:
 
 def run(agent: AgentOnDisk, vault: str = "") -> SnapshotsTaken:
     """Take a snapshot without the daemon."""
-    return trio.run(snapshot_once, agent.config, TakeSnapshot(vault), lambda _: None)
+    return snapshot_once(agent.config, TakeSnapshot(vault), lambda _: None)
 
 
 def audited(agent: AgentOnDisk) -> list[str]:
@@ -179,7 +178,7 @@ def test_what_is_no_repository_is_refused(agent: AgentOnDisk, tmp_path: Path) ->
     (tmp_path / "bare").mkdir()
     config = msgspec.structs.replace(agent.config, repository=str(tmp_path / "bare"))
     with pytest.raises(NotARepository):
-        trio.run(snapshot_once, config, TakeSnapshot(), lambda _: None)
+        snapshot_once(config, TakeSnapshot(), lambda _: None)
     assert list((tmp_path / "bare").iterdir()) == []
 
 
@@ -193,8 +192,8 @@ def test_our_own_files_in_a_source_are_left_out(
     wide = msgspec.structs.replace(vault, source=(SourceConfig(str(tmp_path)),))
     config = msgspec.structs.replace(agent.config, vault=(wide,))
     (agent.source / "a").write_bytes(b"a")
-    trio.run(snapshot_once, config, TakeSnapshot(), lambda _: None)
-    (again,) = trio.run(snapshot_once, config, TakeSnapshot(), lambda _: None).taken
+    snapshot_once(config, TakeSnapshot(), lambda _: None)
+    (again,) = snapshot_once(config, TakeSnapshot(), lambda _: None).taken
     assert again.id == ""
     agent.store.close()
 
@@ -214,7 +213,7 @@ def test_sources_that_cannot_stand_side_by_side_are_refused(
     vault = msgspec.structs.replace(agent.config.vault[0], source=sources)
     config = msgspec.structs.replace(agent.config, vault=(vault,))
     with pytest.raises(ConfigInvalid, match=complaint):
-        trio.run(snapshot_once, config, TakeSnapshot(), lambda _: None)
+        snapshot_once(config, TakeSnapshot(), lambda _: None)
 
 
 # -- full disks ---------------------------------------------------------------------------------
@@ -246,18 +245,18 @@ def test_a_full_disk_under_the_journal_loses_nothing(tmp_path: Path, small_disk:
     agent = AgentOnDisk(tmp_path)
     config = msgspec.structs.replace(agent.config, state_dir=str(small_disk / "state"))
     (agent.source / "first").write_bytes(b"1")
-    trio.run(snapshot_once, config, TakeSnapshot(), lambda _: None)
+    snapshot_once(config, TakeSnapshot(), lambda _: None)
     for number in range(6000):
         name = f"{number:04}-" + "n" * 180
         (agent.source / name).write_bytes(b"%d" % number)
     ballast = fill(small_disk)
     with pytest.raises(VitrineError) as caught:
-        trio.run(snapshot_once, config, TakeSnapshot(), lambda _: None)
+        snapshot_once(config, TakeSnapshot(), lambda _: None)
     assert caught.value.hint
     assert isinstance(caught.value, JournalError) or "space" in caught.value.hint
     assert len(agent.snapshots()) == 1
     ballast.unlink()
-    trio.run(snapshot_once, config, TakeSnapshot(), lambda _: None)
+    snapshot_once(config, TakeSnapshot(), lambda _: None)
     assert agent.differences() == []
     ids = stored_ids(agent.store, agent.vault.secrets)
     assert len(ids) == len(set(ids))

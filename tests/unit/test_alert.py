@@ -67,7 +67,7 @@ def test_without_signs_nothing_is_said_or_run(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_an_agent_alerts_and_records_as_it_is_configured(
+def test_an_agent_alerts_and_records_as_it_is_configured(
     tmp_path: Path, expect_log: Callable[..., None]
 ) -> None:
     """Limits, command and audit record, of a snapshot without a daemon too."""
@@ -82,13 +82,13 @@ async def test_an_agent_alerts_and_records_as_it_is_configured(
     config = load(agent.file, AgentConfig)
     for name in ("ZZSECRET1", "ZZSECRET2"):
         (agent.source / name).write_text("text")
-    await snapshot_once(config, TakeSnapshot(), lambda _: None)
+    snapshot_once(config, TakeSnapshot(), lambda _: None)
     assert not told.exists()
     expect_log("signs of an attack in snapshot 2 of vault radiology: suffix-burst 2 of 2")
     for name in ("ZZSECRET1", "ZZSECRET2"):
         (agent.source / name).write_text(f"{name} encrypted")
         (agent.source / name).rename(agent.source / f"{name}.locked")
-    await snapshot_once(config, TakeSnapshot(), lambda _: None)
+    snapshot_once(config, TakeSnapshot(), lambda _: None)
     assert told.read_text() == "suffix-burst=2/2\n"
     files = AuditFiles.under(tmp_path / "state" / "audit")
     audit = "\n".join(newest_records(files, 20))
