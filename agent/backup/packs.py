@@ -97,9 +97,9 @@ class PackSink:
         return ids
 
     @property
-    def has_groups(self) -> bool:
-        """Tell whether there is something for `store_groups` to do."""
-        return bool(self._full)
+    def full_groups(self) -> int:
+        """Return how many groups wait for `store_groups`."""
+        return len(self._full)
 
     def store_groups(self) -> None:
         """Squeeze and store the groups that are full."""

@@ -4,6 +4,7 @@ A batch, not a file, crosses from trio to a thread.  The journal is touched by o
 time: the scan between two batches, a batch's result, a checkpoint.
 """
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ from agent.backup.journal import Journal
 from agent.backup.leaf import Change
 from agent.backup.packs import PackSink
 from agent.backup.pages import Pages
+from agent.backup.queued import Queued
 from agent.backup.read import FileReader, pause
 from agent.backup.relied import make_durable, mark_open
 from agent.backup.request import Counts
@@ -26,7 +28,7 @@ from agent.model.tree import Entry
 from agent.repository.writer import VaultWriter
 
 READERS = 2  # threads that read and squeeze: each holds a buffer, 10 MiB
-QUEUED_BATCHES = 2  # names only
+QUEUED_GROUPS = 4  # of small files' contents, 1 MiB each
 CHECKPOINT_SECONDS = 60.0  # what a crash costs: so long files are read again
 
 BatchResult = list[tuple[int, list[Change]]]
@@ -62,12 +64,13 @@ class Pipeline:
         self._journal_thread = trio.CapacityLimiter(1)
         self._reader_threads = trio.CapacityLimiter(READERS)
         self._at_work = trio.Semaphore(READERS)
+        self._queued = Queued()
         self._checkpointed = clock.monotonic()
 
     async def run(self, batches: Iterable[Batch]) -> None:
         """Take every batch from the scan to the journal; the last checkpoint is the caller's."""
         steps = iter(batches)
-        send, receive = trio.open_memory_channel[_Job](QUEUED_BATCHES)
+        send, receive = trio.open_memory_channel[_Job](math.inf)  # what bounds it is _queued
         async with trio.open_nursery() as nursery:
             for _ in range(READERS):
                 nursery.start_soon(self._work, receive)
@@ -105,9 +108,9 @@ class Pipeline:
                 await self._in_journal(self._mark_open)
                 if batch.is_small:
                     await self._read_between(batch)
-                    if self.sink.has_groups:
-                        await send.send(_STORE_GROUPS)
+                    await self._have_groups_stored(send)
                 else:
+                    await self._queued.add(batch.files)
                     await send.send(batch)
             await self.checkpoint_if_due()
 
@@ -122,12 +125,20 @@ class Pipeline:
             await self._in_journal(self._read_and_apply, batch)
         self._count(0, batch.files, batch.bytes)
 
+    async def _have_groups_stored(self, send: trio.MemorySendChannel[_Job]) -> None:
+        """Leave full groups to the threads for larger files, unless those have too much to do."""
+        if self.sink.full_groups > QUEUED_GROUPS:
+            await self._in_journal(self.sink.store_groups)
+        elif self.sink.full_groups and not self._queued.files:
+            await send.send(_STORE_GROUPS)
+
     async def _work(self, receive: trio.MemoryReceiveChannel[_Job]) -> None:
         async for batch in receive:
             async with self._at_work:
                 if batch is _STORE_GROUPS:
                     await self._in_reader(self.sink.store_groups)
                     continue
+                self._queued.remove(batch.files)
                 result = await self._in_reader(self._read, batch)
                 await self._in_journal(self._apply, result)
             self._count(0, batch.files, batch.bytes)
@@ -171,6 +182,7 @@ class Pipeline:
         result = reader.read(batch)
         with self._lock:
             self._readers.append(reader)
+        self.sink.store_groups()
         return result
 
     def _new_reader(self, store_all: StoreAll) -> "_BatchReader":
