@@ -14,14 +14,8 @@ from agent.backup.run import VaultBackup
 from agent.backup.service import AgentService
 from agent.backup.state import ACTOR
 from agent.config import AgentConfig, load
-from agent.control.daemon import (
-    REPOSITORY_UMASK,
-    Notifier,
-    harden,
-    listener_at,
-    log_plainly,
-    until_signal,
-)
+from agent.control.daemon import Notifier, listener_at, log_plainly, until_signal
+from agent.control.hardening import REPOSITORY_UMASK, harden
 from agent.control.server import serve
 
 SOCKET_MODE = 0o660  # root, the agent's user and its group may ask: the kernel keeps the others out

@@ -11,7 +11,8 @@ from agent.audit.chain import AuditChain
 from agent.audit.records import Event, Outcome
 from agent.clock import SystemClock
 from agent.config import GateConfig, load
-from agent.control.daemon import Notifier, harden, listener_at, log_plainly, until_signal
+from agent.control.daemon import Notifier, listener_at, log_plainly, until_signal
+from agent.control.hardening import harden
 from agent.control.server import serve
 from agent.crypto.keyfiles import load_credential, load_keys
 from agent.crypto.secrets import ReaderKeys

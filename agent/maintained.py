@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.audit.chain import AuditChain
 from agent.clock import Clock, SystemClock
 from agent.config import MaintenanceConfig, load
-from agent.control.daemon import REPOSITORY_UMASK, harden
+from agent.control.hardening import REPOSITORY_UMASK, harden
 from agent.crypto.keyfiles import load_credential, load_keys
 from agent.crypto.secrets import ReaderKeys, VaultSecrets
 from agent.errors import ConfigInvalid, NotFound

@@ -11,7 +11,7 @@ from agent.cli.place import client, config_dir_option
 from agent.cli.progress import progress_bar
 from agent.cli.terminal import console, styled
 from agent.cli.upkeep import genuine
-from agent.control.daemon import REPOSITORY_UMASK, harden
+from agent.control.hardening import REPOSITORY_UMASK, harden
 from agent.control.messages import Progress
 from agent.errors import ObjectDamaged
 from agent.maintained import Maintenance, maintenance

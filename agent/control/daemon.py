@@ -1,9 +1,7 @@
 """What all our daemons do alike: harden, listen, tell the service manager, end on a signal."""
 
-import ctypes
 import logging
 import os
-import resource
 import signal
 import sys
 import threading
@@ -13,26 +11,16 @@ from typing import NoReturn
 import sdnotify
 import trio
 
+from agent.control.hardening import harden
 from agent.control.server import inherited, listen
 from agent.errors import VitrineError
 
-REPOSITORY_UMASK = 0o027  # the repository's group reads objects (docs/systemd.md)
-_PR_SET_DUMPABLE = 4  # prctl(2)
 _FIRST_PASSED_FD = 3  # sd_listen_fds(3)
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6),
                (logging.NOTSET, 7))  # fmt: skip
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger(__name__)
-
-log = logging.getLogger(__name__)
-
-
-def harden(umask: int = 0o077) -> None:
-    """No core dump, no debugger of the same user; files are made with `umask`."""
-    os.umask(umask)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def log_plainly() -> None:

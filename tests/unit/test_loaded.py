@@ -34,8 +34,10 @@ def loaded(code: str) -> set[str]:
         ("timeline", LOOP | STORES),
         ("browse", LOOP | STORES),
         ("sessions", LOOP | STORES),
-        ("recover", TABLES | {"sqlite3", "watchdog"}),
-        ("verify", {"sqlite3", "watchdog"}),
+        ("recover", LOOP | TABLES | {"sqlite3"}),
+        ("verify", LOOP | {"sqlite3"}),
+        ("prune", LOOP | {"sqlite3"}),
+        ("maintain", LOOP | {"sqlite3"}),
         ("snapshot", LOOP | TABLES | {"watchdog", "pathspec", "pyfastcdc"}),
     ],
 )

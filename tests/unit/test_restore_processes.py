@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control.daemon import harden
+from agent.control.hardening import harden
 from agent.control.messages import Failed
 from agent.errors import RestoreIncomplete, StoreUnavailable, VitrineError
 from agent.model.tree import Entry
