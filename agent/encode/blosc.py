@@ -155,7 +155,7 @@ class Decompressor:
         """Free what the library holds."""
         _free(self)
 
-    def decompress(self, chunk: Buffer, length: int, into: bytearray) -> int:
+    def decompress(self, chunk: Buffer, length: int, into: bytearray | memoryview) -> int:
         """Write the plaintext of the chunk in the first `length` bytes; return how much it is.
 
         Negative where it does not decode.  The chunk's header and blocks must have been checked.

@@ -8,7 +8,7 @@ ten years (restic 0.16.0 and 0.16.3).
 import zstandard
 
 from agent.encode.blosc import Buffer
-from agent.encode.numeric import open_numbers, squeeze_numbers
+from agent.encode.numeric import open_numbers, open_numbers_into, squeeze_numbers
 from agent.encode.probe import WORTH_IT, probe
 from agent.encode.tools import lent
 from agent.errors import ObjectDamaged, RepositoryTooNew
@@ -54,6 +54,17 @@ def unsqueeze(codec: int, squeezed: Buffer, plain_bytes: int) -> Buffer:
     if len(plain) != plain_bytes:
         raise ObjectDamaged(f"a frame decodes to {len(plain)} bytes instead of {plain_bytes}")
     return plain
+
+
+def unsqueeze_into(codec: int, squeezed: Buffer, into: memoryview) -> None:
+    """Write the plaintext to `into`, which is exactly as long; raises as `unsqueeze` does.
+
+    What is in `into` after an error is neither plaintext nor what was there.
+    """
+    if codec == Codec.BLOSC2:
+        open_numbers_into(squeezed, into)
+    else:
+        into[:] = unsqueeze(codec, squeezed, len(into))
 
 
 def _squeeze_zstd(plain: Buffer, most: int) -> bytes | None:

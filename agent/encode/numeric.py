@@ -57,7 +57,13 @@ def open_numbers(squeezed: Buffer, plain_bytes: int) -> bytearray:
     return plain
 
 
-def _open(squeezed: Buffer, plain_bytes: int, into: bytearray, tools: Tools) -> None:
+def open_numbers_into(squeezed: Buffer, into: memoryview) -> None:
+    """Write the plaintext, as long as `into`; raise ObjectDamaged where it is no such chunk."""
+    with lent() as tools:
+        _open(squeezed, len(into), into, tools)
+
+
+def _open(squeezed: Buffer, plain_bytes: int, into: bytearray | memoryview, tools: Tools) -> None:
     used, length = check(squeezed, plain_bytes)
     if tools.decompressor(_block_bytes_of(squeezed)).decompress(squeezed, used, into) != length:
         raise ObjectDamaged("a frame's numbers do not decode")

@@ -7,10 +7,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 
 from agent.crypto.packkeys import FrameCipher
-from agent.encode.codecs import MAX_PLAIN_BYTES, unsqueeze
-from agent.errors import ObjectDamaged
+from agent.encode.codecs import MAX_PLAIN_BYTES, unsqueeze, unsqueeze_into
+from agent.errors import ObjectDamaged, RepositoryError
 from agent.model.ids import PackId, VaultId
 from agent.model.location import FrameLocation, PackKind
 from agent.repository import layout
@@ -87,6 +88,25 @@ class FrameReader:
             if mine:
                 self._fetch([at for at, _ in mine], kind, [future for _, future in mine])
 
+    def sealed(self, wanted: Iterable[FrameLocation]) -> dict[FrameLocation, memoryview]:
+        """Return frames as they are stored, neighbours with one request, for `open_into`.
+
+        What is missing or damaged is left out: asked for by `frame`, it says what is wrong.
+        """
+        found: dict[FrameLocation, memoryview] = {}
+        for run in _runs(list(wanted)):
+            start = run[0].offset
+            with suppress(RepositoryError):
+                data = self._range(run[0].pack, start, max(at.offset + at.stored for at in run))
+                found |= {at: data[at.offset - start :][: at.stored] for at in run}
+        return found
+
+    def open_into(
+        self, at: FrameLocation, kind: PackKind, sealed: memoryview, into: memoryview
+    ) -> None:
+        """Decode a frame into `into`, exactly as long; raises as `frame` does, keeps nothing."""
+        self._opened(at, kind, sealed, into)
+
     def _missing(self, wanted: Iterable[FrameLocation], kind: PackKind) -> list[FrameLocation]:
         with self._lock:
             return [
@@ -121,7 +141,7 @@ class FrameReader:
         for at, future in zip(run, promised, strict=True):
             try:
                 sealed = data[at.offset - start : at.offset - start + at.stored]
-                frame = self._opened(at, kind, sealed)
+                frame = Frame(self._opened(at, kind, sealed))
             except BaseException as error:  # noqa: BLE001 - as above
                 self._break_promises([at], kind, [future], error)
             else:
@@ -156,14 +176,23 @@ class FrameReader:
                 _, dropped = self._frames.popitem(last=False)
                 self._held_bytes -= len(dropped.plain)
 
-    def _opened(self, at: FrameLocation, kind: PackKind, sealed: memoryview) -> Frame:
+    def _opened(
+        self,
+        at: FrameLocation,
+        kind: PackKind,
+        sealed: memoryview,
+        into: memoryview | None = None,
+    ) -> memoryview:
         header, cipher = self._pack(at.pack)
         name = layout.pack(at.pack)
         if header.kind is not kind or header.vault != self._vault:
             raise ObjectDamaged(f"{name} holds something else than its index says")
         try:
             squeezed = open_frame(cipher, header, at, sealed)
-            return Frame(memoryview(unsqueeze(at.codec, squeezed, at.plain)).toreadonly())
+            if into is None:
+                return memoryview(unsqueeze(at.codec, squeezed, at.plain)).toreadonly()
+            unsqueeze_into(at.codec, squeezed, into)
+            return into
         except ObjectDamaged as error:
             raise ObjectDamaged(
                 f"{name}, frame {at.number}: {error.message}",

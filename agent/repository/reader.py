@@ -82,6 +82,14 @@ class VaultReader:
         plain = self._frames.frame(at.frame, PackKind.DATA).plain
         return plain[at.offset : at.offset + at.length]
 
+    def sealed_frames(self, frames: Iterable[FrameLocation]) -> dict[FrameLocation, memoryview]:
+        """Return frames as they are stored, for `open_frame`; what cannot be read is left out."""
+        return self._frames.sealed(frames)
+
+    def open_frame(self, at: FrameLocation, sealed: memoryview, into: memoryview) -> None:
+        """Write what a frame holds to `into`, exactly as long; compared with no id."""
+        self._frames.open_into(at, PackKind.DATA, sealed, into)
+
     def prefetch_frames(self, frames: Sequence[FrameLocation]) -> None:
         """Bring frames into memory, neighbours with one request, as `prefetch` does."""
         self._frames.prefetch(frames, PackKind.DATA)

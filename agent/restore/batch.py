@@ -7,7 +7,13 @@ from typing import NamedTuple
 from agent.errors import ObjectDamaged, ObjectMissing
 from agent.model.location import FrameLocation
 from agent.model.tree import Entry
-from agent.restore.content import WINDOW_BYTES, Chunks, Piece, pieces_of
+from agent.restore.content import (
+    WINDOW_BYTES,
+    Chunks,
+    Piece,
+    has_frame_of_its_own,
+    pieces_of,
+)
 from agent.restore.plan import Planned
 from agent.restore.target import Directory, Opened
 
@@ -72,7 +78,7 @@ class Slice(NamedTuple):
     """Files whose frames fit into memory together."""
 
     files: list[Placed]
-    frames: dict[FrameLocation, None]  # a set that keeps its order
+    frames: dict[FrameLocation, bool]  # in order; whether it is one chunk's own
 
 
 def in_pack_order(reader: Chunks, items: Sequence[Item]) -> Iterator[Slice]:
@@ -86,7 +92,11 @@ def in_pack_order(reader: Chunks, items: Sequence[Item]) -> Iterator[Slice]:
     placed.sort(key=_first)
     current, held = Slice([], {}), 0
     for file in placed:
-        frames = {piece.place.frame: None for piece in file.pieces if piece.place is not None}
+        frames = {
+            place.frame: has_frame_of_its_own(place)
+            for _, _, place in file.pieces
+            if place is not None
+        }
         cost = sum([frame.plain for frame in frames if frame not in current.frames])
         if current.files and held + cost > WINDOW_BYTES:
             yield current

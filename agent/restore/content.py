@@ -7,7 +7,7 @@ is wrong, and another copy where there is one.
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple, Protocol
 
@@ -20,6 +20,7 @@ from agent.restore.staging import Staging
 MiB = 1024 * 1024
 WINDOW_BYTES = 8 * MiB  # of one file in memory, and as much again fetched ahead
 _WINDOW_EXTENTS = 4096
+_OWN_FRAME_BYTES = 32 * 1024  # a smaller frame is decoded as fast as it is asked for
 _ZEROS = bytes(MiB)
 
 
@@ -46,6 +47,14 @@ class Chunks(Protocol):
         """Bring frames into memory, neighbours with one request."""
         ...
 
+    def sealed_frames(self, frames: Sequence[FrameLocation]) -> Mapping[FrameLocation, memoryview]:
+        """Return frames as they are stored; what cannot be read is left out."""
+        ...
+
+    def open_frame(self, at: FrameLocation, sealed: memoryview, into: memoryview) -> None:
+        """Write what a frame holds to `into`, exactly as long, compared with no id."""
+        ...
+
 
 class Piece(NamedTuple):
     """A stretch of a file."""
@@ -55,7 +64,14 @@ class Piece(NamedTuple):
     place: ChunkLocation | None  # of what it holds; None for a hole, and where no index knows
 
 
-Bytes = Callable[[Piece], memoryview]
+class Window(NamedTuple):
+    """Pieces that follow each other, with what was fetched for them."""
+
+    pieces: Sequence[Piece]
+    sealed: Mapping[FrameLocation, memoryview] = {}
+
+
+Put = Callable[[Piece, Mapping[FrameLocation, memoryview]], None]
 
 
 class _Own(threading.local):
@@ -79,76 +95,94 @@ class ContentWriter:
         self._moved = moved
         self._own = _Own()
 
-    def fill(self, descriptor: int, entry: Entry, pieces: Sequence[Piece] = ()) -> None:
+    def fill(self, descriptor: int, entry: Entry, whole: Window | None = None) -> None:
         """Write the whole content; raise ObjectDamaged where it is not what was backed up.
 
-        `pieces` are all of the file, where their frames have been fetched.
+        `whole` is all of the file, where that has been fetched.
         """
         if entry.size > WINDOW_BYTES:
             os.ftruncate(descriptor, entry.size)  # a size that no file can have fails before work
-        if entry.digest and self._is_filled(descriptor, entry, pieces):
+        if entry.digest and self._is_filled(descriptor, entry, whole):
             return
         counted = 0 if entry.digest else 1  # the first try has been counted
         windows = self._fetched(entry)
-        digest = self._filled(descriptor, entry, windows, self._verified, counted)
+        digest = self._filled(descriptor, entry, windows, self._put_verified, counted)
         # every chunk was checked by its id; this checks that they are this file's, in this order
         if entry.digest and digest != entry.digest:
             raise ObjectDamaged("a file's bytes are not those that were backed up")
 
-    def _is_filled(self, descriptor: int, entry: Entry, pieces: Sequence[Piece]) -> bool:
+    def _is_filled(self, descriptor: int, entry: Entry, whole: Window | None) -> bool:
         """Write what lies at the first place of each chunk; tell whether that is the file."""
-        known = pieces or self._fetched(entry)
+        windows = self._fetched(entry) if whole is None else (whole,)
         try:
-            return self._filled(descriptor, entry, known, self._stretch, 1) == entry.digest
+            return self._filled(descriptor, entry, windows, self._put, 1) == entry.digest
         except (ObjectDamaged, ObjectMissing):
             return False  # trying again says what is wrong, or finds another copy
 
     def _filled(
-        self, descriptor: int, entry: Entry, pieces: Iterable[Piece], read: Bytes, counted: int
+        self, descriptor: int, entry: Entry, windows: Iterable[Window], put: Put, counted: int
     ) -> bytes:
-        """Write the file from what `read` returns; return the digest of all of it."""
+        """Write the file, each piece by `put`; return the digest of all of it."""
         hasher = self._own.hasher = ObjectHasher()
         staging = self._own.staging
         staging.begin(descriptor)
         end = 0
-        for piece in pieces:
-            extent = piece.extent
-            length = extent.length
-            end = piece.at + length
-            if extent.is_hole:
-                staging.skip(length)
-                os.ftruncate(descriptor, entry.size)
-                self._skip(length, hasher, counted)
-                continue
-            data = read(piece)
-            if len(data) != length:
-                raise ObjectDamaged("a chunk is not as long as its file says")
-            staging.add(data)
-            self._moved(length * counted)
+        for pieces, sealed in windows:
+            for piece in pieces:
+                length = piece.extent.length
+                end = piece.at + length
+                if piece.extent.is_hole:
+                    staging.skip(length)
+                    os.ftruncate(descriptor, entry.size)
+                    self._skip(length, hasher, counted)
+                else:
+                    put(piece, sealed)
+                    self._moved(length * counted)
         if end != entry.size:
             raise ObjectDamaged("a file's extents do not add up to its size")
         staging.flush()
         return hasher.digest()
 
-    def _stretch(self, piece: Piece) -> memoryview:
-        if piece.place is None:
+    def _put(self, piece: Piece, sealed: Mapping[FrameLocation, memoryview]) -> None:
+        """Stage what lies at a chunk's place, decoded there where it has a frame of its own."""
+        place = piece.place
+        if place is None:
             raise ObjectMissing("no index lists a chunk")
-        return self._reader.stretch(piece.place)
+        stored = sealed.get(place.frame)
+        if stored is not None and has_frame_of_its_own(place):
+            _check_length(place.length, piece)
+            room = self._own.staging.room(place.length)
+            if room is not None:
+                self._reader.open_frame(place.frame, stored, room)
+                self._own.staging.filled(place.length)
+                return
+        data = self._reader.stretch(place)
+        _check_length(len(data), piece)
+        self._own.staging.add(data)
 
-    def _verified(self, piece: Piece) -> memoryview:
-        return self._reader.chunk(piece.extent.id)
+    def _put_verified(self, piece: Piece, sealed: Mapping[FrameLocation, memoryview]) -> None:
+        """Stage a chunk that was compared with its id, from wherever it is whole."""
+        del sealed
+        data = self._reader.chunk(piece.extent.id)
+        _check_length(len(data), piece)
+        self._own.staging.add(data)
 
-    def _fetched(self, entry: Entry) -> Iterator[Piece]:
+    def _fetched(self, entry: Entry) -> Iterator[Window]:
         """Yield the file in order; while those of one window are written, the next is fetched."""
         windows = self._windows(entry)
-        current = next(windows, [])
-        self._reader.prefetch_frames(_frames(current))
-        while current:
-            following = next(windows, [])
-            coming = self._ahead.submit(self._reader.prefetch_frames, _frames(following))
-            yield from current
-            coming.result()  # waits: or a fast network would fill the cache and push out what waits
-            current = following
+        current = self._fetch(next(windows, []))
+        while current.pieces:
+            coming = self._ahead.submit(self._fetch, next(windows, []))
+            yield current
+            current = coming.result()
+
+    def _fetch(self, pieces: list[Piece]) -> Window:
+        frames = {
+            piece.place.frame: has_frame_of_its_own(piece.place)
+            for piece in pieces
+            if piece.place is not None
+        }
+        return Window(pieces, fetch(self._reader, frames))
 
     def _windows(self, entry: Entry) -> Iterator[list[Piece]]:
         window: list[Piece] = []
@@ -186,5 +220,20 @@ def place_of(reader: Chunks, extent: Extent) -> ChunkLocation | None:
         return None  # reading it will say so
 
 
-def _frames(window: list[Piece]) -> list[FrameLocation]:
-    return list(dict.fromkeys(piece.place.frame for piece in window if piece.place is not None))
+def has_frame_of_its_own(place: ChunkLocation) -> bool:
+    """Tell whether a chunk is all that lies in its frame, and not too small to matter."""
+    return place.length == place.frame.plain and place.length >= _OWN_FRAME_BYTES
+
+
+def fetch(
+    reader: Chunks, frames: Mapping[FrameLocation, bool]
+) -> Mapping[FrameLocation, memoryview]:
+    """Return the frames of one chunk, as they are stored; have the others in memory, decoded."""
+    sealed = reader.sealed_frames([frame for frame, is_own in frames.items() if is_own])
+    reader.prefetch_frames([frame for frame, is_own in frames.items() if not is_own])
+    return sealed
+
+
+def _check_length(length: int, piece: Piece) -> None:
+    if length != piece.extent.length:
+        raise ObjectDamaged("a chunk is not as long as its file says")

@@ -30,13 +30,15 @@ _THREADS = Path("/proc/self/task")
 
 
 def how_many() -> int:
-    """Return how many processes to write with: one a core; 0 where forking is not safe.
+    """Return how many processes to write with; 0 where forking is not safe.
+
+    One a core, and one more: for now and then one waits for the disk.
 
     It is not where this process has other threads: a fork copies the locks that they hold.
     """
     if sum(1 for _ in _THREADS.iterdir()) > 1:
         return 0
-    return min(len(os.sched_getaffinity(0)), MAX_PROCESSES)
+    return min(len(os.sched_getaffinity(0)) + 1, MAX_PROCESSES)
 
 
 class _Process:

@@ -31,7 +31,7 @@ from agent.restore.target import closing_target
 from agent.store.base import Store
 
 MiB = 1024 * 1024
-CACHE_BYTES = 48 * MiB  # of frames: what the writers have under way, and half as much again
+CACHE_BYTES = 8 * MiB  # of frames, in each process: those that files share, and of the tree
 
 log = logging.getLogger(__name__)
 

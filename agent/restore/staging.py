@@ -30,23 +30,38 @@ class Staging:
         self._descriptor = -1
         self._at = 0  # in the file, of the first byte of the room
         self._used = 0
+        self._told = 0  # of what is used, how much `taken` has heard of
         self._is_direct = True  # until a file system says that it cannot
 
     def begin(self, descriptor: int) -> None:
-        """Take the next file, which is empty; what was left of another is dropped."""
-        self._descriptor, self._at, self._used = descriptor, 0, 0
+        """Take the next file; what was left of another is dropped."""
+        self._descriptor, self._at, self._used, self._told = descriptor, 0, 0, 0
+
+    def room(self, length: int) -> memoryview | None:
+        """Return where the next `length` bytes go, to be filled before `filled`; None if too many.
+
+        Its content is what other files left.
+        """
+        if self._used + length > ROOM_BYTES:
+            self._write(self._used - self._used % _BLOCK)
+            if self._used + length > ROOM_BYTES:
+                return None
+        return self._room[self._used : self._used + length]
+
+    def filled(self, length: int) -> None:
+        """Append what was written to `room`."""
+        self._used += length
 
     def add(self, data: memoryview) -> None:
         """Append bytes."""
-        length = len(data)
-        start = 0
+        start, length = 0, len(data)
         while start < length:
             step = min(length - start, ROOM_BYTES - self._used)
             self._room[self._used : self._used + step] = data[start : start + step]
             self._used += step
             start += step
             if self._used == ROOM_BYTES:
-                self.flush()
+                self._write(ROOM_BYTES)
 
     def skip(self, length: int) -> None:
         """Leave out bytes."""
@@ -55,19 +70,24 @@ class Staging:
 
     def flush(self) -> None:
         """Write what is gathered."""
-        if not self._used:
-            return
-        data = self._room[: self._used]
-        self._taken(data)
-        whole = self._used - self._used % _BLOCK
+        self._write(self._used)
+
+    def _write(self, length: int) -> None:
+        """Write that much of what is gathered; the rest, of less than a block, moves up."""
+        if self._told < self._used:
+            self._taken(self._room[self._told : self._used])
+        data = self._room[:length]
+        whole = length - length % _BLOCK
         written = 0
         if whole >= DIRECT_FROM_BYTES and self._is_direct and not self._at % _BLOCK:
             written = self._directly(data[:whole])
-        if written < self._used:
+        if written < length:
             write_at(self._descriptor, data[written:], self._at + written)
-            writeback.begin(self._descriptor, self._used - written)
-        self._at += self._used
-        self._used = 0
+            writeback.begin(self._descriptor, length - written)
+        self._at += length
+        self._told = self._used = self._used - length
+        if self._used:
+            self._room[: self._used] = self._room[length : length + self._used]
 
     def _directly(self, data: memoryview) -> int:
         """Write past the page cache; return how much, which is nothing where none can be."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from agent.restore.batch import Item, Placed, in_pack_order
-from agent.restore.content import Chunks
+from agent.restore.batch import Item, in_pack_order
+from agent.restore.content import Chunks, Window, fetch
 from agent.restore.failures import OF_ONE_FILE, reason, refuse_end
 from agent.restore.tally import Done
 from agent.restore.writer import EntryWriter
@@ -22,24 +22,25 @@ class FileWork:
         """Write the files; return what they came to, or raise what ends the restore."""
         done = Done()
         for some in in_pack_order(self._reader, items):
-            self._reader.prefetch_frames(list(some.frames))
-            for placed in some.files:
-                self._file(placed, done)
+            sealed = fetch(self._reader, some.frames)
+            for number, item, pieces in some.files:
+                self._file(number, item, Window(pieces, sealed) if pieces else None, done)
+            del sealed  # before the next, which is as large
         return done
 
     def one(self, item: Item) -> Done:
         """Write one entry that is no directory, likewise."""
         done = Done()
-        self._file(Placed(0, item, ()), done)
+        self._file(0, item, None, done)
         return done
 
-    def _file(self, placed: Placed, done: Done) -> None:
+    def _file(self, number: int, item: Item, whole: Window | None, done: Done) -> None:
         self._check()
-        at, source, entry = placed.item
+        at, source, entry = item
         try:
-            unset = self._writer.write(at, source, entry, placed.pieces)
+            unset = self._writer.write(at, source, entry, whole)
         except OF_ONE_FILE as error:
             refuse_end(error)
-            done.failed.append((placed.number, reason(error)))
+            done.failed.append((number, reason(error)))
         else:
             done.restored(entry.size, unset)

@@ -8,7 +8,6 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 
@@ -16,7 +15,7 @@ from agent.errors import ObjectDamaged
 from agent.model.tree import Entry, Flaw, Kind
 from agent.restore import attributes, rename
 from agent.restore.attributes import Unset
-from agent.restore.content import ContentWriter, Piece
+from agent.restore.content import ContentWriter, Window
 from agent.restore.links import Anchors
 from agent.restore.target import OUR_PREFIX, Opened
 
@@ -45,29 +44,29 @@ class EntryWriter:
         directory: Opened,
         source: int,
         entry: Entry,
-        pieces: Sequence[Piece] = (),
+        whole: Window | None = None,
     ) -> Unset:
         """Write `entry`, or link it to what was written; OSError or ObjectDamaged where not.
 
-        `pieces` are those of a file, where their frames have been fetched.
+        `whole` is all of a file, where that has been fetched.
         """
         if entry.links > 1 and self._anchors.link(source, entry, directory):
             return Unset()
         if entry.kind is Kind.FILE:
-            return self._file(directory, source, entry, pieces)
+            return self._file(directory, source, entry, whole)
         unset = self._special(directory, entry)
         if entry.links > 1:
             self._anchors.anchor(source, entry, directory, entry.name)
         return unset
 
-    def _file(self, directory: Opened, source: int, entry: Entry, pieces: Sequence[Piece]) -> Unset:
+    def _file(self, directory: Opened, source: int, entry: Entry, whole: Window | None) -> Unset:
         if entry.flaw is Flaw.UNREADABLE:
             raise ObjectDamaged("the file could not be read when it was backed up")
         temporary = b"%s-%d" % (self._prefix, next(self._numbers))
         descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=directory.descriptor)
         is_published = False
         try:
-            self._content.fill(descriptor, entry, pieces)
+            self._content.fill(descriptor, entry, whole)
             if not directory.made:
                 attributes.drop_inherited(descriptor, attributes.ACL_ACCESS)
             unset = attributes.apply(

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.encode import blosc, tools
-from agent.encode.codecs import MAX_PLAIN_BYTES, squeeze, unsqueeze
+from agent.encode.codecs import MAX_PLAIN_BYTES, squeeze, unsqueeze, unsqueeze_into
 from agent.encode.numeric import ITEM_BYTES, MIN_PLAIN_BYTES, check, squeeze_numbers
 from agent.errors import ObjectDamaged, RepositoryTooNew
 from agent.model.location import Codec
@@ -31,6 +31,20 @@ def test_any_bytes_come_back(data: bytes, times: int) -> None:
     plain = data * times
     codec, squeezed = squeeze(plain)
     assert bytes(unsqueeze(codec, squeezed, len(plain))) == plain
+
+
+@pytest.mark.parametrize("kind", ["text", "noise", "numbers"])
+def test_plaintext_is_written_where_it_is_wanted(kind: str) -> None:
+    """In the midst of a larger buffer, and nowhere else in it."""
+    numbers = b"".join((n // 7).to_bytes(2, "little") for n in range(150_001)) + b"tail"
+    plain = {"text": TEXT, "noise": random.Random(1).randbytes(9 * KiB), "numbers": numbers}[kind]
+    codec, squeezed = squeeze(plain)
+    assert codec is {"text": Codec.ZSTD, "noise": Codec.RAW, "numbers": Codec.BLOSC2}[kind]
+    room = bytearray(b"\xee" * (len(plain) + 30))
+    unsqueeze_into(codec, squeezed, memoryview(room)[13:-17])
+    assert room == b"\xee" * 13 + plain + b"\xee" * 17
+    with pytest.raises(ObjectDamaged):
+        unsqueeze_into(codec, squeezed, memoryview(room)[1:])
 
 
 def test_text_is_squeezed_and_noise_is_left_alone() -> None:

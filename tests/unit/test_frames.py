@@ -262,3 +262,36 @@ def test_a_frame_cannot_be_written_to(tmp_path: Path) -> None:
     """What was verified stays what was verified."""
     filled = _Filled(tmp_path, 1)
     assert filled.reader().frame(filled.at[0], PackKind.DATA).plain.readonly
+
+
+def test_frames_are_decoded_where_they_are_wanted(tmp_path: Path) -> None:
+    """As they are stored they come with one request; nothing of them is kept."""
+    filled = _Filled(tmp_path)
+    store = RecordingStore(filled.store)
+    reader = filled.reader(store)
+    sealed = reader.sealed(filled.at)
+    assert _ranges(store) == 1
+    for at, data in zip(filled.at, filled.data, strict=True):
+        room = bytearray(FRAME_BYTES + 2)
+        reader.open_into(at, PackKind.DATA, sealed[at], memoryview(room)[1:-1])
+        assert room[1:-1] == data
+        assert reader.cached(at, PackKind.DATA) is None
+
+
+def test_what_cannot_be_fetched_is_left_out_and_what_was_changed_is_refused(
+    tmp_path: Path,
+) -> None:
+    """Who asks for it by itself is told; a store that is gone is not passed over."""
+    filled = _Filled(tmp_path)
+    first = filled.at[0]
+    elsewhere = first._replace(pack=PackId(bytes(32)))
+    reader = filled.reader()
+    assert set(reader.sealed([elsewhere, first])) == {first}
+    changed = bytearray(reader.sealed([first])[first])
+    changed[5] ^= 1
+    with pytest.raises(ObjectDamaged, match="frame 0"):
+        reader.open_into(
+            first, PackKind.DATA, memoryview(changed), memoryview(bytearray(FRAME_BYTES))
+        )
+    with pytest.raises(StoreUnavailable):
+        filled.reader(FailingStore(filled.store, 0)).sealed([first])

@@ -50,6 +50,23 @@ def test_a_file_of_any_size_is_whole(tmp_path: Path, size: int) -> None:
         assert stage.taken == data
 
 
+def test_what_is_filled_in_place_follows_what_was_added(tmp_path: Path) -> None:
+    """Also where the room is full: what is left of a block moves up, and is heard of once."""
+    stage = Stage()
+    parts = [os.urandom(size) for size in (1000, ROOM_BYTES - 5000, 9000, ROOM_BYTES - 4096, 70)]
+    with (tmp_path / "f").open("wb") as file:
+        stage.staging.begin(file.fileno())
+        for part in parts:
+            stage.staging.add(memoryview(part[:1]))
+            room = stage.staging.room(len(part) - 1)
+            assert room is not None
+            room[:] = part[1:]
+            stage.staging.filled(len(room))
+        assert stage.staging.room(ROOM_BYTES + 1) is None
+        stage.staging.flush()
+    assert (tmp_path / "f").read_bytes() == stage.taken == b"".join(parts)
+
+
 @pytest.mark.parametrize("hole", [4096, 65536, 5])
 def test_what_is_left_out_reads_as_zeros(tmp_path: Path, hole: int) -> None:
     """What follows lies behind it, also where that is not aligned."""
