@@ -81,11 +81,6 @@ class JournalFile:
         self.damaged = False
         self._db = self._opened()
 
-    @property
-    def changes(self) -> int:
-        """How often rows were written since it was opened; nothing read is older than that."""
-        return self._db.total_changes
-
     # -- transactions ---------------------------------------------------------------------------
 
     def commit(self) -> None:

@@ -7,7 +7,7 @@ the page until a new cut meets an old one.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from agent.backup.journal import Directory, Journal, below
@@ -36,6 +36,8 @@ class Pages(PageReader):
         """Take the journal that holds the pages."""
         super().__init__(journal)
         self.observer: Observer | None = None
+        # hears which directory's pages change; None: some directories are dropped
+        self.on_change: Callable[[int | None], None] = lambda _: None
 
     def apply(self, directory: int, changes: Sequence[Change]) -> None:
         """Change a directory by `changes`, sorted, each name once; its tree is then made anew."""
@@ -46,6 +48,7 @@ class Pages(PageReader):
             changed = changed or wrote
         if changed:
             self._generation += 1
+            self.on_change(directory)
             self._journal.change("UPDATE dirs SET root = NULL WHERE id = ?", directory)
 
     def remove_tree(self, source: int, path: bytes) -> None:
@@ -60,6 +63,7 @@ class Pages(PageReader):
             ):
                 page = self.at(row)
                 self.observer.dropped(directory, page.entries if page else ())
+        self.on_change(None)
         self._journal.remove_tree(source, path)
 
     def set_children(self, directory: int, totals: Mapping[bytes, Totals]) -> None:
@@ -67,6 +71,7 @@ class Pages(PageReader):
 
         Cuts do not depend on what this changes, so pages stay where they are.
         """
+        self.on_change(directory)
         waiting = sorted(totals)
         while waiting:
             page = self._covering(directory, waiting[0])

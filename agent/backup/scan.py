@@ -47,7 +47,7 @@ class Scan:
         self._gathering = Gathering(source)
         self._visitor = Visitor(pages, source, self._gathering)
         self._siblings = Siblings(source)
-        self._lookahead = Lookahead(journal, pages, root.source)
+        self._lookahead = Lookahead(pages, root.source)
 
     def full(self) -> Iterator[Batch]:
         """Yield batches of what is new or changed anywhere in the source."""
