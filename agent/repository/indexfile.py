@@ -70,6 +70,7 @@ class IndexFile:
             IndexId(data[at : at + ID_BYTES])
             for at in range(superseded_at, self._chunks_at, ID_BYTES)
         )
+        self._latest: tuple[int, int, FrameLocation] | None = None
         self._check_packs()
 
     @classmethod
@@ -237,6 +238,14 @@ class IndexFile:
         )
 
     def _frame(self, pack_number: int, frame_number: int) -> FrameLocation:
+        latest = self._latest  # small chunks share frames, and are asked for one after another
+        if latest is not None and latest[0] == pack_number and latest[1] == frame_number:
+            return latest[2]
+        found = self._frame_in(pack_number, frame_number)
+        self._latest = (pack_number, frame_number, found)
+        return found
+
+    def _frame_in(self, pack_number: int, frame_number: int) -> FrameLocation:
         if pack_number >= self.pack_count:
             raise ObjectDamaged(f"index {self.name} names a pack it does not list")
         at = HEADER.size + pack_number * PACK_ROW.size

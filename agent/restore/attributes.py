@@ -31,11 +31,13 @@ def apply(
     *,
     follow: bool = True,
     owner: tuple[int, int] | None = None,
+    mode: int | None = None,
 ) -> Unset:
     """Give `where`, a descriptor or a path that nobody can redirect, what `entry` had.
 
-    `follow=False` is for a symbolic link itself; `owner` is what it has, if known.  Raises OSError
-    where the file system fails, and OverflowError or ValueError for values that no file can have.
+    `follow=False` is for a symbolic link itself; `owner` and `mode` are what it has, if known.
+    Raises OSError where the file system fails, and OverflowError or ValueError for values that no
+    file can have.
     """
     owned = owner == (entry.uid, entry.gid) or _set_owner(where, entry, follow=follow)
     refused = 0
@@ -43,7 +45,9 @@ def apply(
         refused += not _set_xattr(where, name, value, follow=follow)
     if entry.kind is not Kind.SYMLINK:
         # set-id under another owner would hand that owner's rights to whoever runs it
-        os.chmod(where, entry.mode & (0o7777 if owned else _WITHOUT_SET_ID))
+        wanted = entry.mode & (0o7777 if owned else _WITHOUT_SET_ID)
+        if mode != wanted or entry.xattrs:  # an ACL among these changes the mode
+            os.chmod(where, wanted)
     os.utime(where, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=follow)
     return Unset(int(not owned), refused)
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from agent.crypto.naming import ObjectHasher
 from agent.errors import ObjectDamaged, ObjectMissing
 from agent.model.location import ChunkLocation, FrameLocation
-from agent.model.tree import Entry, Extent
+from agent.model.tree import Entry, Extent, unpack_extents
 from agent.restore.staging import Staging
 
 MiB = 1024 * 1024
@@ -206,8 +206,20 @@ class ContentWriter:
 
 
 def pieces_of(reader: Chunks, entry: Entry) -> list[Piece]:
-    """Return a file's pieces in order; raise ObjectDamaged where they are not its size."""
-    return [Piece(at, extent, place_of(reader, extent)) for at, extent in reader.extents(entry)]
+    """Return the pieces of a file without content pages; ObjectDamaged where they are not its size.
+
+    As the reader's `extents`, without a generator in a generator: most files have one piece.
+    """
+    pieces: list[Piece] = []
+    at = 0
+    for extent in unpack_extents(entry.content):
+        if not extent.length:
+            break
+        pieces.append(Piece(at, extent, place_of(reader, extent)))
+        at += extent.length
+    if at != entry.size:
+        raise ObjectDamaged("a file's extents do not add up to its size")
+    return pieces
 
 
 def place_of(reader: Chunks, extent: Extent) -> ChunkLocation | None:

@@ -16,6 +16,7 @@ from agent.restore.tally import Done
 from agent.restore.work import FileWork
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_GC_EVERY = 50_000  # new objects that may be garbage: a batch makes few cycles, and many tuples
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ def serve_and_vanish(
         for other in others:
             other.close()
         gc.freeze()  # what came with the fork stays, and stays shared
+        gc.set_threshold(_GC_EVERY)
         _serve(connected, new_work())
         status = 0
     except BaseException as error:  # noqa: BLE001 - there is no way back into the parent's code

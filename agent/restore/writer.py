@@ -10,6 +10,7 @@ import secrets
 import stat
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
 
 from agent.errors import ObjectDamaged
 from agent.model.tree import Entry, Flaw, Kind
@@ -19,6 +20,7 @@ from agent.restore.content import ContentWriter, Window
 from agent.restore.links import Anchors
 from agent.restore.target import OUR_PREFIX, Opened
 
+_STATUS = Path("/proc/self/status")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TYPES = {
     Kind.FIFO: stat.S_IFIFO,
@@ -38,6 +40,7 @@ class EntryWriter:
         self._prefix = OUR_PREFIX + secrets.token_hex(8).encode()
         self._numbers = count()
         self._owner = os.geteuid(), os.getegid()
+        self._never_opened = ~0o777 | _umask()  # bits that no new file has
 
     def write(
         self,
@@ -63,15 +66,19 @@ class EntryWriter:
         if entry.flaw is Flaw.UNREADABLE:
             raise ObjectDamaged("the file could not be read when it was backed up")
         temporary = b"%s-%d" % (self._prefix, next(self._numbers))
-        descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=directory.descriptor)
+        owner = self._owner if directory.is_plain else None
+        # nobody else can reach it there; elsewhere it is closed to others until it is whole
+        is_ours = owner == (entry.uid, entry.gid) and not entry.mode & self._never_opened
+        mode = entry.mode if is_ours else None
+        descriptor = os.open(
+            temporary, _CREATE, 0o600 if mode is None else mode, dir_fd=directory.descriptor
+        )
         is_published = False
         try:
             self._content.fill(descriptor, entry, whole)
             if not directory.made:
                 attributes.drop_inherited(descriptor, attributes.ACL_ACCESS)
-            unset = attributes.apply(
-                descriptor, entry, owner=self._owner if directory.is_plain else None
-            )
+            unset = attributes.apply(descriptor, entry, owner=owner, mode=mode)
             is_published = self._publish(directory, source, entry, temporary)
         finally:
             os.close(descriptor)
@@ -118,3 +125,11 @@ def _dress(at: int, entry: Entry) -> Unset:
         return attributes.apply(b"/proc/self/fd/%d" % descriptor, entry)
     finally:
         os.close(descriptor)
+
+
+def _umask() -> int:
+    """Return what of a mode a new file does not get, without umask(2), which would set it."""
+    for line in _STATUS.read_bytes().splitlines():
+        if line.startswith(b"Umask:"):
+            return int(line.split()[1], 8)
+    return 0o777  # a kernel that does not say

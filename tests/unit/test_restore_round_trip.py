@@ -84,6 +84,25 @@ def test_owner_mode_and_nanosecond_times_come_back(backup: BackupFixture, tmp_pa
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_modes_come_back_whatever_new_files_get(
+    backup: BackupFixture, tmp_path: Path, umask: int
+) -> None:
+    """With its own owner a file is made with its mode, where the umask leaves that."""
+    source = _source(backup)
+    for number, mode in enumerate((0, 0o400, 0o600, 0o640, 0o644, 0o664, 0o777, 0o4755)):
+        (source / "d").mkdir(exist_ok=True)
+        (source / "d" / f"f{number}").write_bytes(b"x")
+        (source / "d" / f"f{number}").chmod(mode)
+    before = os.umask(umask)
+    try:
+        restored = _round_trip(backup, tmp_path)
+    finally:
+        os.umask(before)
+    assert differences(source, restored) == []
+
+
+@pytest.mark.root
 def test_every_kind_of_file_comes_back(backup: BackupFixture, tmp_path: Path) -> None:
     """Links as they read, pipes, sockets and device nodes; none is opened on the way."""
     source = _source(backup)
