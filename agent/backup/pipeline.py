@@ -27,7 +27,7 @@ from agent.encode.chunker import Chunker
 from agent.model.tree import Entry
 from agent.repository.writer import VaultWriter
 
-READERS = 2  # threads that read and squeeze: each holds a buffer, 10 MiB
+READERS = 2  # threads that read and squeeze: each holds a buffer, 6 MiB
 QUEUED_GROUPS = 4  # of small files' contents, 1 MiB each
 CHECKPOINT_SECONDS = 60.0  # what a crash costs: so long files are read again
 

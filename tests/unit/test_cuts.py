@@ -114,7 +114,7 @@ def test_chunks_join_to_the_file_through_any_buffer(name: str) -> None:
     chunks = cut(data)
     assert b"".join(chunks) == data
     assert all(0 < len(chunk) <= LOOK_AHEAD_BYTES for chunk in chunks)
-    for buffer_bytes in (2 * LOOK_AHEAD_BYTES, BUFFER_BYTES):
+    for buffer_bytes in (LOOK_AHEAD_BYTES + 1, 2 * LOOK_AHEAD_BYTES, BUFFER_BYTES):
         assert streamed(data, buffer_bytes) == chunks
 
 
