@@ -2,7 +2,6 @@
 
 import logging
 import os
-import subprocess
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -53,6 +52,8 @@ def _environment(vault: str, info: SnapshotInfo) -> dict[str, str]:
 
 
 def _run(command: AlertCommand, environment: dict[str, str]) -> None:
+    import subprocess  # noqa: PLC0415 - nearly no snapshot has signs, and each would load it
+
     try:
         ended = subprocess.run(
             list(command.argv),

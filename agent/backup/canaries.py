@@ -6,7 +6,6 @@ touched says the journal, that is: what the snapshot being taken holds in its pl
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +83,7 @@ class Canaries:
     def write(self, canaries: Iterable[Canary]) -> None:
         """Put these in place of what there is, durably, for the owner of the directory to read."""
         owner = self._path.parent.stat()
-        temporary = self._path.with_name(f"{_FILE}.{secrets.token_hex(4)}.new")
+        temporary = self._path.with_name(f"{_FILE}.{os.urandom(4).hex()}.new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
             if os.geteuid() == 0:

@@ -6,7 +6,6 @@ deleted cache is filled again; it is never the only copy of anything.
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ _log = logging.getLogger(__name__)
 MAX_INDEX_BYTES = 256 * 1024 * 1024  # ten times what a writer merges to; a lying one costs no more
 _SUFFIX = ".idx"
 _LOOKS = 8  # at a listing that the pruner changes meanwhile; it does so a few times a run
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _UNFINISHED = "new-"  # a copy whose writing was interrupted
 _CONTEXT = b"vitrine index\0"
 
@@ -131,15 +131,16 @@ class IndexCache:
 
     def _write(self, hexadecimal: str, plain: bytes) -> None:
         with self._local_errors():
-            descriptor, temporary = tempfile.mkstemp(dir=self._directory, prefix=_UNFINISHED)
+            temporary = self._directory / f"{_UNFINISHED}{os.urandom(8).hex()}"
+            descriptor = os.open(temporary, _NEW, 0o600)
             try:
-                with os.fdopen(descriptor, "wb") as file:  # mode 0600
+                with os.fdopen(descriptor, "wb") as file:
                     file.write(plain)
                     file.flush()
                     os.fsync(file.fileno())  # a file of zeros with the right length would pass
-                Path(temporary).replace(self._path(hexadecimal))
+                temporary.replace(self._path(hexadecimal))
             finally:
-                Path(temporary).unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
 
     def _keep_only(self, live: set[str]) -> None:
         for hexadecimal in [name for name in self._open if name not in live]:

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import secrets
 import weakref
 from contextlib import suppress
 
@@ -52,7 +51,7 @@ def sweep(root: int) -> None:
 
 def _new(root: int, owner: Owner) -> tuple[str, int]:
     while True:
-        name = _PREFIX + secrets.token_hex(16)
+        name = _PREFIX + os.urandom(16).hex()
         file = os.open(name, _CREATE, _FILE_MODE, dir_fd=root)
         give_away(name, root, owner)
         try:

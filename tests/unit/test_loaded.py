@@ -38,7 +38,10 @@ def loaded(code: str) -> set[str]:
         ("verify", LOOP | {"sqlite3"}),
         ("prune", LOOP | {"sqlite3"}),
         ("maintain", LOOP | {"sqlite3"}),
-        ("snapshot", LOOP | TABLES | {"watchdog", "pathspec", "pyfastcdc"}),
+        (
+            "snapshot",
+            LOOP | TABLES | {"watchdog", "pathspec", "pyfastcdc", "subprocess", "hashlib"},
+        ),
     ],
 )
 def test_command_loads_what_it_uses(command: str, unused: set[str]) -> None:
