@@ -17,8 +17,8 @@ Written by `{command}` on {date}; run it to measure your machine.
 All programs run in this one run, on the same files, taking turns at going first; a figure is the
 median of its rounds.  *Ratio* is ours over the better of the two peers.  Nothing is tuned: restic
 has its own defaults (compression `auto`), borg `repokey-blake2` and `zstd,3`, Vitrine those of
-`vitrine init`.  All write to a local directory on the same disk, and all are compiled beforehand, as
-their packages install them.
+`vitrine init`.  All write to a local directory on the same disk, and all are compiled beforehand,
+as their packages install them.
 
 **The tree is synthetic**: {files:,} files, {size:.2f} GB.  Real pixels of pydicom's test files are
 enlarged, blended and noised into CT, MR, CR and XA images and ultrasound loops, so that zstd 3
