@@ -90,7 +90,7 @@ def pixel_layout(data: memoryview, size: int) -> PixelLayout | None:
 def _layout(walk: Walk, fields: dict[int, bytes], size: int) -> PixelLayout:
     """Walk to the pixels and return how they lie; leave in `fields` what was met on the way."""
     while True:
-        tag, length, is_unknown = walk.top()
+        tag, length, is_unknown = walk.to(_FIELDS, _LAST_OF_IMAGE)
         if tag > _PIXEL_DATA or (tag > _LAST_OF_IMAGE and _COLUMNS not in fields):
             raise Odd
         if tag == _PIXEL_DATA:
