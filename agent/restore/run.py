@@ -26,6 +26,7 @@ from agent.restore.report import FailureReport
 from agent.restore.tally import Done, Outcome, Tally
 from agent.restore.target import OPEN_LEVELS, Directory
 from agent.restore.work import FileWork
+from agent.restore.writeback import Flusher
 from agent.restore.writer import EntryWriter
 from agent.restore.writers import Threads, Writers
 
@@ -64,11 +65,14 @@ def restore(
 
         work = new_work()
         writers = Processes(new_work, gauge, processes) if processes else Threads(work)
+        flusher = Flusher(target, clock)
         try:
-            _Restore(work, writers, gauge, teller, report).run(selection, target)
+            _Restore(work, writers, gauge, teller, report, flusher).run(selection, target)
         finally:
+            flusher.stop()
             anchors.remove()
             report.close()
+    flusher.check()
     writeback.finish(target)
     teller.tell_all()
     return tally.outcome(report.name)
@@ -84,6 +88,7 @@ class _Restore:
         gauge: Gauge,
         teller: "_Teller",
         report: FailureReport,
+        flusher: Flusher,
     ) -> None:
         self._work = work
         self._writers = writers
@@ -91,6 +96,7 @@ class _Restore:
         self._teller = teller
         self._tally = teller.tally
         self._report = report
+        self._flusher = flusher
         self._stack: list[Directory] = []
         self._dead_depth: int | None = None  # of a directory that could not be made
         self._batch = Batch()
@@ -98,6 +104,7 @@ class _Restore:
     def run(self, selection: Selection, target: int) -> None:
         """Restore; nothing is written, and no descriptor open, on return."""
         try:
+            self._flusher.start()  # not before: a process with threads cannot be forked
             self._stack.append(Directory.root(target))
             self._walk(selection)
         except BaseException:
@@ -176,6 +183,7 @@ class _Restore:
             self._release(batch)
             self._count([job.planned for job in batch.jobs], done)
         self._gauge.check()
+        self._flusher.check()
         self._teller.tell()
 
     def _count(self, planned: list[Planned], done: Done) -> None:
