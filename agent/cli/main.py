@@ -45,6 +45,7 @@ _COMMANDS = {
     "demo": ("agent.cli.demo", "demo"),
 }
 _INTERRUPTED = 130  # what a shell expects after Ctrl-C
+_UNTOLD = 80  # columns of a terminal that does not tell
 _INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -120,7 +121,7 @@ def _failed(error: Exception) -> int:
 def _tell(lead: str, text: str) -> None:
     """Print on standard error; a terminal gets lines that end between words."""
     if sys.stderr.isatty():
-        width, indent = os.get_terminal_size(sys.stderr.fileno()).columns, " " * len(lead)
-        click.echo(click.wrap_text(text, width, lead, indent), err=True)
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or _UNTOLD
+        click.echo(click.wrap_text(text, width, lead, " " * len(lead)), err=True)
     else:
         click.echo(lead + text, err=True)

@@ -1,5 +1,14 @@
 """What people see: whole names, whole lines, one sentence a command."""
 
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -7,6 +16,7 @@ from rich.progress import Progress
 
 from agent.cli import bar, output, terminal
 from agent.cli.main import vitrine
+from agent.errors import ConfigInvalid
 
 NAMES = ("Müller^[Jan] [bold]x[/bold]", "[/]", "a:smile:b", "n" * 90)
 
@@ -45,6 +55,23 @@ def test_each_command_says_in_one_line_what_it_does() -> None:
     helped = CliRunner().invoke(vitrine, ["--help"], terminal_width=80)
     assert helped.exit_code == 0
     assert "..." not in helped.output.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("columns", [0, 40, 120])
+def test_error_on_a_terminal_ends_its_lines_between_words(tmp_path: Path, columns: int) -> None:
+    """In a narrow window, in a wide one, and in one that tells no width: that is 80 columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 0, columns, 0, 0))
+    command = [sys.executable, "-m", "agent.cli", "status", "--config-dir", str(tmp_path)]
+    ended = subprocess.run(command, stderr=theirs, check=False)
+    os.close(theirs)
+    lines = os.read(ours, 10_000).decode().splitlines()
+    os.close(ours)
+    assert ended.returncode == ConfigInvalid.exit_status
+    assert lines[0].startswith("vitrine: ")
+    longest = len(str(tmp_path / "client.toml")) + len("         ")  # one word: it is not cut
+    assert all(len(line) <= max(columns or 80, longest) for line in lines)
+    assert len(lines) >= 2
 
 
 @pytest.mark.parametrize(
