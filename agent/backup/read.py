@@ -24,6 +24,7 @@ from agent.encode.chunker import Chunker
 from agent.encode.cuts import LOOK_AHEAD_BYTES, Cuts, cuts_of
 from agent.encode.dicom import Header, read_header
 from agent.encode.elements import has_magic
+from agent.encode.paged import run_cuts
 from agent.fresh import mapped
 from agent.model.ids import TreeId
 from agent.model.tree import HOLE, DicomIdentity, Entry, Flaw
@@ -164,7 +165,7 @@ class FileReader:
         if size <= len(self._view) and st.st_blocks * 512 >= size:
             data = self._view[: self._fill(fd, 0, 0, size)]
             header = read_header(data, len(data))
-            cuts = cuts_of(header.layout, self._chunker)
+            cuts = cuts_of(header.layout, run_cuts(data, len(data)) or self._chunker)
             extents = [self._stored(chunk) for chunk in cuts.cut(data)]
             return extents, object_name(data), _identity(header, data)
         content = _Content()
@@ -206,7 +207,8 @@ class FileReader:
             return self._chunker
         header = read_header(first, size)
         content.identity = _identity(header, first)
-        return cuts_of(header.layout if stretch[1] == size else None, self._chunker)
+        by_content = run_cuts(first, size) or self._chunker
+        return cuts_of(header.layout if stretch[1] == size else None, by_content)
 
     def _stored(self, chunk: memoryview) -> tuple[bytes, int]:
         return self._sink.chunk(chunk), len(chunk)

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Protocol
 
-from agent.encode.chunker import MAX_CHUNK_BYTES, Chunker, MiB
+from agent.encode.chunker import MAX_CHUNK_BYTES, MiB
 from agent.encode.dicom import PixelLayout
 
 GROUP_BYTES = MiB  # small frames are put together up to here, and large ones cut to it
@@ -36,8 +36,8 @@ class Cuts(Protocol):
         ...
 
 
-def cuts_of(layout: PixelLayout | None, chunker: Chunker) -> Cuts:
-    """Return how to cut a file whose pixels lie so, or of which that is not known."""
+def cuts_of(layout: PixelLayout | None, chunker: Cuts) -> Cuts:
+    """Return how to cut a file whose pixels lie so; `chunker` cuts all else, and other files."""
     if layout is None or layout.end - layout.start < MIN_PIXEL_BYTES:
         return chunker
     return _ImageCuts(layout, chunker)
@@ -48,7 +48,7 @@ class _ImageCuts:
 
     __slots__ = ("_at", "_chunker", "_end", "_inside", "_layout")
 
-    def __init__(self, layout: PixelLayout, chunker: Chunker) -> None:
+    def __init__(self, layout: PixelLayout, chunker: Cuts) -> None:
         """Take where the pixels lie."""
         self._layout = layout
         self._chunker = chunker

@@ -12,6 +12,7 @@ from agent.encode.codecs import MAX_PLAIN_BYTES, squeeze, unsqueeze
 from agent.encode.cuts import LOOK_AHEAD_BYTES, cuts_of
 from agent.encode.dicom import pixel_layout, read_header
 from agent.encode.numeric import ITEM_BYTES, squeeze_numbers
+from agent.encode.paged import run_cuts
 from agent.errors import ObjectDamaged, RepositoryTooNew
 from agent.model.location import Codec
 from agent.model.tree import Entry, TreePage, decode_page, encode_page
@@ -52,10 +53,11 @@ def _cuts(data: bytes) -> None:
         data = (data[1:] + half * (_LONG_BYTES // len(half) + 1))[:_LONG_BYTES]
     view = memoryview(data)
     layout = pixel_layout(view, len(data))
-    chunks = [*cuts_of(layout, _CHUNKER).cut(view)]
+    otherwise = run_cuts(view, len(data)) or _CHUNKER
+    chunks = [*cuts_of(layout, otherwise).cut(view)]
     assert b"".join(chunks) == data
     assert all(0 < len(chunk) <= LOOK_AHEAD_BYTES for chunk in chunks)
-    cuts = cuts_of(layout, _CHUNKER)
+    cuts = cuts_of(layout, otherwise)
     some = [*cuts.cut_some(view)]
     some += cuts.cut(view[sum(map(len, some)) :])
     assert [*map(len, some)] == [*map(len, chunks)]
@@ -65,6 +67,8 @@ def _cut_seeds() -> Iterator[bytes]:
     for data in _dicom_files():
         yield data
         yield _LONG + data
+    yield _LONG + b"SQLite format 3\0\x10\0" + bytes(100)
+    yield _LONG + (bytes(12) + struct.pack("<HHHH", 48, 7000, 8192, 8196) + bytes(8172)) * 2
 
 
 def _plains() -> Iterable[bytes]:
@@ -123,7 +127,13 @@ TARGETS = (
         seeds=_dicom_files,
         max_bytes=16 * KiB,
     ),
-    Target("cuts", ("agent.encode.cuts:cuts_of",), _cuts, seeds=_cut_seeds, max_bytes=16 * KiB),
+    Target(
+        "cuts",
+        ("agent.encode.cuts:cuts_of", "agent.encode.paged:run_cuts"),
+        _cuts,
+        seeds=_cut_seeds,
+        max_bytes=20 * KiB,
+    ),
     Target(
         "squeeze",
         ("agent.encode.codecs:squeeze", "agent.encode.probe:probe"),

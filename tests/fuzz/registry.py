@@ -26,6 +26,7 @@ NOT_FUZZED: Final[dict[str, str]] = {
     "agent.gate.oversight": "reads a record of a chain that the gate itself writes",
     "agent.maintenance.elapsed": "reads what an earlier run noted in its own state directory",
     "agent.maintenance.rotationstate": "reads its own note in its own state directory",
+    "agent.restore.parcel": "reads what the process that it forked, or was forked by, wrote",
     "agent.maintenance.retention.freeze": "reads its own note in its own state directory",
     "agent.maintenance.retention.notes": "reads its own notes in its own state directory",
     "agent.maintenance.retention.received": "reads its own note in its own state directory",
