@@ -7,15 +7,17 @@ import struct
 import subprocess
 import sys
 import termios
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import Progress
 
-from agent.cli import bar, output, terminal
+from agent.cli import bar, output, progress, terminal
 from agent.cli.main import vitrine
+from agent.control.messages import Progress
 from agent.errors import ConfigInvalid
 
 NAMES = ("Müller^[Jan] [bold]x[/bold]", "[/]", "a:smile:b", "n" * 90)
@@ -92,8 +94,23 @@ def test_one_thing_is_not_told_as_many(count: int, said: str) -> None:
 )
 def test_progress_says_what_is_known(done: int, total: int | None, unit: str, said: str) -> None:
     """A total that nobody knows is left out, and so is the time that remains."""
-    shown = Progress(bar._TimeLeft())
+    shown = bars.Progress(bar._TimeLeft())
     shown.add_task("", total=total, completed=done, unit=unit)
     (task,) = shown.tasks
     assert str(bar._Amount().render(task)) == said
     assert (str(bar._TimeLeft().render(task)) == "") == (total is None)
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_bar_is_drawn_only_for_what_takes_long(
+    monkeypatch: pytest.MonkeyPatch, is_long: bool
+) -> None:
+    """On a terminal, for as long as the request runs; otherwise nothing is written."""
+    screen = StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(progress, "_AFTER_S", 0.0 if is_long else 3600.0)
+    with progress.progress_bar() as show:
+        show(Progress("radiology", 24_000, 0, "files"))
+    assert ("radiology" in screen.getvalue()) == is_long
+    assert bool(screen.getvalue()) == is_long
