@@ -19,7 +19,7 @@ from agent.errors import RestoreIncomplete, StoreUnavailable, VitrineError
 from agent.model.tree import Entry
 from agent.repository import layout
 from agent.restore import parcel
-from agent.restore.batch import Batch, Item, Job
+from agent.restore.batch import MAX_FILES, Batch, Item, Job
 from agent.restore.gauge import Gauge
 from agent.restore.plan import Planned
 from agent.restore.processes import Processes
@@ -97,6 +97,27 @@ def test_several_processes_write_what_one_walks(tmp_path: Path) -> None:
     assert _restore(tmp_path, None) == [f"f{n:03}" for n in range(900)]
 
 
+def test_names_of_one_file_that_two_processes_write_are_one_file(tmp_path: Path) -> None:
+    """Both begin at once, with a batch of one name each of the same files; no anchor stays."""
+    store = MemoryStore()
+    vault = make_vault(store)
+    make = HandMade(store, vault, tmp_path / "made")
+    files = [
+        make.file(b"f%03d" % n, b"%d" % n * 5000, inode=n + 1, links=2) for n in range(MAX_FILES)
+    ]
+    both = make.directory(b"a", *files), make.directory(b"b", *files)
+    root = make.commit_entries(make.directory(b"source", *both))
+    reader = open_reader(store, vault.secrets, tmp_path / "read")
+    outcome = restore_to(tmp_path / "out", reader, root.snapshot.root)
+    assert (outcome.files, outcome.failed) == (2 * MAX_FILES, 0)
+    assert os.listdir(tmp_path / "out") == ["source"]
+    for n in range(MAX_FILES):
+        one, other = (tmp_path / "out" / "source" / name / f"f{n:03}" for name in ("a", "b"))
+        assert one.samefile(other)
+        assert one.stat().st_nlink == 2
+        assert one.read_bytes() == b"%d" % n * 5000
+
+
 def test_a_process_that_is_killed_ends_the_restore(tmp_path: Path) -> None:
     """With an error that says so, the others ended, and nothing half there under its name."""
     with pytest.raises(RestoreIncomplete, match="killed or crashed"):
@@ -144,6 +165,20 @@ def test_no_process_outlives_the_one_that_forked_it() -> None:
     os.waitpid(killed, 0)
     with open(read, "rb") as pipe:
         assert pipe.read() == b"started"  # and then its end: every process that had it has ended
+
+
+def test_a_process_that_writes_hears_of_the_end() -> None:
+    """Between two stretches of bytes, though it reads no message before the batch is done."""
+    gauge = Gauge(lambda: False)
+    heard, held = socket.socketpair()
+    made = Processes(lambda: _Endless(held, gauge), gauge, 2)
+    batch = _batch()
+    made.give(batch)
+    assert heard.recv(1) == b"w"
+    gauge.end()
+    assert list(made.end()) == [batch]
+    heard.close()
+    held.close()
 
 
 def test_processes_that_cannot_be_forked_are_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,6 +316,20 @@ class _Waiting(FileWork):
         self._held.send(b"w")
         signal.pause()
         return Done()
+
+
+class _Endless(_Waiting):
+    """Work that says that it has begun, and goes on until it must end."""
+
+    def __init__(self, held: socket.socket, gauge: Gauge) -> None:
+        super().__init__(held)
+        self._gauge = gauge
+
+    def batch(self, items: object) -> Done:
+        del items
+        self._held.send(b"w")
+        while True:
+            self._gauge.moved(1)
 
 
 class _Dumpable(FileWork):
