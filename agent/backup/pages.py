@@ -121,8 +121,9 @@ class Pages(PageReader):
                 continue
             differs = True
             if page is not None:
-                self._delete(page)
-            self._insert(directory, entries, body)
+                self._update(page, entries, body)
+            else:
+                self._insert(directory, entries, body)
         for page in kept.values():
             differs = True
             self._delete(page)
@@ -138,11 +139,30 @@ class Pages(PageReader):
             zlib.crc32(body),
             body,
         )
-        for inode in {signed(entry.inode) for entry in entries if entry.links > 1}:
-            self._journal.change("INSERT INTO links VALUES (?, ?)", cursor.lastrowid, inode)
+        self._note_links(int(cursor.lastrowid or 0), entries)
+
+    def _update(self, page: Page, entries: Sequence[Entry], body: bytes) -> None:
+        """Put `entries`, of the same first name, in place of a page's."""
+        self._journal.change(
+            "UPDATE pages SET id = NULL, files = ?, bytes = ?, changed = ?, unreadable = ?,"
+            " crc = ?, body = ? WHERE row = ?",
+            *counts(entries),
+            zlib.crc32(body),
+            body,
+            page.row,
+        )
+        self._forget_links(page)
+        self._note_links(page.row, entries)
 
     def _delete(self, page: Page) -> None:
         self._journal.change("DELETE FROM pages WHERE row = ?", page.row)
+        self._forget_links(page)
+
+    def _note_links(self, row: int, entries: Sequence[Entry]) -> None:
+        for inode in {signed(entry.inode) for entry in entries if entry.links > 1}:
+            self._journal.change("INSERT INTO links VALUES (?, ?)", row, inode)
+
+    def _forget_links(self, page: Page) -> None:
         if any(entry.links > 1 for entry in page.entries):
             self._journal.change("DELETE FROM links WHERE page = ?", page.row)
 
