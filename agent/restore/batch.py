@@ -7,7 +7,7 @@ from typing import NamedTuple
 from agent.errors import ObjectDamaged, ObjectMissing
 from agent.model.location import FrameLocation
 from agent.model.tree import Entry
-from agent.restore.content import (
+from agent.restore.pieces import (
     WINDOW_BYTES,
     Chunks,
     Piece,

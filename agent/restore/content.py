@@ -7,68 +7,28 @@ is wrong, and another copy where there is one.
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from typing import NamedTuple, Protocol
 
-from agent.crypto.naming import ObjectHasher
+from agent.crypto.naming import ObjectHasher, object_name
 from agent.errors import ObjectDamaged, ObjectMissing
-from agent.model.location import ChunkLocation, FrameLocation
-from agent.model.tree import Entry, Extent, unpack_extents
-from agent.restore.staging import Staging
+from agent.model.location import FrameLocation
+from agent.model.tree import Entry
+from agent.restore.pieces import (
+    SMALL_BYTES,
+    WINDOW_BYTES,
+    Chunks,
+    Piece,
+    Window,
+    fetch,
+    has_frame_of_its_own,
+    place_of,
+)
+from agent.restore.staging import Staging, write_at
 
 MiB = 1024 * 1024
-WINDOW_BYTES = 8 * MiB  # of one file in memory, and as much again fetched ahead
 _WINDOW_EXTENTS = 4096
-_OWN_FRAME_BYTES = 32 * 1024  # a smaller frame is decoded as fast as it is asked for
 _ZEROS = bytes(MiB)
-
-
-class Chunks(Protocol):
-    """What restoring needs of a vault's reader.  Thread-safe; may block."""
-
-    def extents(self, entry: Entry, start: int = 0) -> Iterator[tuple[int, Extent]]:
-        """Yield (offset, extent) in order."""
-        ...
-
-    def locate(self, id_: bytes) -> ChunkLocation:
-        """Return where a chunk lies; ObjectMissing where no index knows it."""
-        ...
-
-    def chunk(self, chunk_id: bytes) -> memoryview:
-        """Return a chunk, verified against its id, from wherever it is whole."""
-        ...
-
-    def stretch(self, at: ChunkLocation) -> memoryview:
-        """Return what lies at one place, unsealed, and compared with no id."""
-        ...
-
-    def prefetch_frames(self, frames: Sequence[FrameLocation]) -> None:
-        """Bring frames into memory, neighbours with one request."""
-        ...
-
-    def sealed_frames(self, frames: Sequence[FrameLocation]) -> Mapping[FrameLocation, memoryview]:
-        """Return frames as they are stored; what cannot be read is left out."""
-        ...
-
-    def open_frame(self, at: FrameLocation, sealed: memoryview, into: memoryview) -> None:
-        """Write what a frame holds to `into`, exactly as long, compared with no id."""
-        ...
-
-
-class Piece(NamedTuple):
-    """A stretch of a file."""
-
-    at: int
-    extent: Extent
-    place: ChunkLocation | None  # of what it holds; None for a hole, and where no index knows
-
-
-class Window(NamedTuple):
-    """Pieces that follow each other, with what was fetched for them."""
-
-    pieces: Sequence[Piece]
-    sealed: Mapping[FrameLocation, memoryview] = {}
 
 
 Put = Callable[[Piece, Mapping[FrameLocation, memoryview]], None]
@@ -115,9 +75,23 @@ class ContentWriter:
         """Write what lies at the first place of each chunk; tell whether that is the file."""
         windows = self._fetched(entry) if whole is None else (whole,)
         try:
+            if whole is not None and len(whole.pieces) == 1 and entry.size < SMALL_BYTES:
+                return self._is_small_filled(descriptor, entry, whole.pieces[0])
             return self._filled(descriptor, entry, windows, self._put, 1) == entry.digest
         except (ObjectDamaged, ObjectMissing):
             return False  # trying again says what is wrong, or finds another copy
+
+    def _is_small_filled(self, descriptor: int, entry: Entry, piece: Piece) -> bool:
+        """Write a file of one small chunk, as it lies in memory, if that is the file."""
+        if piece.place is None or piece.extent.is_hole:
+            return False
+        data = self._reader.stretch(piece.place)
+        _check_length(len(data), piece)
+        self._moved(len(data))
+        if len(data) != entry.size or object_name(data) != entry.digest:
+            return False
+        write_at(descriptor, data, 0)
+        return True
 
     def _filled(
         self, descriptor: int, entry: Entry, windows: Iterable[Window], put: Put, counted: int
@@ -203,47 +177,6 @@ class ContentWriter:
             hasher.update(_ZEROS if zeros == MiB else _ZEROS[:zeros])
             self._moved(zeros * counted)
             length -= zeros
-
-
-def pieces_of(reader: Chunks, entry: Entry) -> list[Piece]:
-    """Return the pieces of a file without content pages; ObjectDamaged where they are not its size.
-
-    As the reader's `extents`, without a generator in a generator: most files have one piece.
-    """
-    pieces: list[Piece] = []
-    at = 0
-    for extent in unpack_extents(entry.content):
-        if not extent.length:
-            break
-        pieces.append(Piece(at, extent, place_of(reader, extent)))
-        at += extent.length
-    if at != entry.size:
-        raise ObjectDamaged("a file's extents do not add up to its size")
-    return pieces
-
-
-def place_of(reader: Chunks, extent: Extent) -> ChunkLocation | None:
-    """Return where what it holds lies; None for a hole, and where no index knows."""
-    if extent.is_hole:
-        return None
-    try:
-        return reader.locate(extent.id)
-    except ObjectMissing:
-        return None  # reading it will say so
-
-
-def has_frame_of_its_own(place: ChunkLocation) -> bool:
-    """Tell whether a chunk is all that lies in its frame, and not too small to matter."""
-    return place.length == place.frame.plain and place.length >= _OWN_FRAME_BYTES
-
-
-def fetch(
-    reader: Chunks, frames: Mapping[FrameLocation, bool]
-) -> Mapping[FrameLocation, memoryview]:
-    """Return the frames of one chunk, as they are stored; have the others in memory, decoded."""
-    sealed = reader.sealed_frames([frame for frame, is_own in frames.items() if is_own])
-    reader.prefetch_frames([frame for frame, is_own in frames.items() if not is_own])
-    return sealed
 
 
 def _check_length(length: int, piece: Piece) -> None:

@@ -16,10 +16,11 @@ from agent.model.tree import Flaw, Kind
 from agent.restore import writeback
 from agent.restore.attributes import Unset
 from agent.restore.batch import Batch, Item, Job
-from agent.restore.content import Chunks, ContentWriter
+from agent.restore.content import ContentWriter
 from agent.restore.failures import OF_ONE_FILE, reason, refuse_end
 from agent.restore.gauge import Gauge
 from agent.restore.links import Anchors
+from agent.restore.pieces import Chunks
 from agent.restore.plan import Lost, Planned, Selection, Step
 from agent.restore.processes import Processes
 from agent.restore.report import FailureReport

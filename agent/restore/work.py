@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from agent.restore.batch import Item, in_pack_order
-from agent.restore.content import Chunks, Window, fetch
 from agent.restore.failures import OF_ONE_FILE, reason, refuse_end
+from agent.restore.pieces import Chunks, Window, fetch
 from agent.restore.tally import Done
 from agent.restore.writer import EntryWriter
 

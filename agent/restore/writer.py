@@ -16,8 +16,9 @@ from agent.errors import ObjectDamaged
 from agent.model.tree import Entry, Flaw, Kind
 from agent.restore import attributes, rename
 from agent.restore.attributes import Unset
-from agent.restore.content import ContentWriter, Window
+from agent.restore.content import ContentWriter
 from agent.restore.links import Anchors
+from agent.restore.pieces import Window
 from agent.restore.target import OUR_PREFIX, Opened
 
 _STATUS = Path("/proc/self/status")
