@@ -4,6 +4,7 @@ Everything goes by descriptor, one component at a time, so that a directory swap
 while we look leads nowhere.  Names are raw bytes.
 """
 
+import operator
 import os
 import stat
 import sys
@@ -123,7 +124,7 @@ def list_directory(fd: int) -> list[Found]:
                 found.append(Found(name, item.stat(follow_symlinks=False)))
             except FileNotFoundError:
                 continue
-    found.sort(key=_name)
+    found.sort(key=operator.itemgetter(0))
     return found
 
 
@@ -244,7 +245,3 @@ def xattrs(of: int | bytes) -> tuple[tuple[bytes, bytes], ...]:
         except OSError:  # removed meanwhile, or not for us to read
             continue
     return tuple(sorted(kept))
-
-
-def _name(found: Found) -> bytes:
-    return found.name
