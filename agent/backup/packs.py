@@ -68,12 +68,15 @@ class PackSink:
         self._group = _Group(bytearray(), [])
         self._full: list[_Group] = []
 
-    def chunk(self, data: memoryview) -> bytes:
-        """Store a chunk unless it is known; return its id."""
+    def chunk(self, data: memoryview, likely: int = 0) -> bytes:
+        """Store a chunk unless it is known; return its id.
+
+        `likely` is how many bytes an item of it has, if there is somebody who says so.
+        """
         id_ = self._ids.chunk_id(data)
         if self._writer.claim(id_):
             if len(data) >= ALONE_BYTES:
-                self._add_frame(data, [(id_, 0, len(data))])
+                self._add_frame(data, [(id_, 0, len(data))], likely)
             else:
                 self._gather(((id_, data),))
                 self.store_groups()
@@ -153,8 +156,10 @@ class PackSink:
         self._full.append(self._group)
         self._group = _Group(bytearray(), [])
 
-    def _add_frame(self, plain: bytearray | memoryview, chunks: Sequence[Placed]) -> None:
-        codec, squeezed = squeeze(plain)
+    def _add_frame(
+        self, plain: bytearray | memoryview, chunks: Sequence[Placed], likely: int = 0
+    ) -> None:
+        codec, squeezed = squeeze(plain, likely)
         with self._data.lock:
             self._data.builder().add_frame(codec, squeezed, len(plain), chunks)
             full = self._data.taken(full_only=True)

@@ -48,13 +48,17 @@ class _Content:
     extents: Extents = field(default_factory=list)
     digest: ObjectHasher = field(default_factory=ObjectHasher)
     identity: DicomIdentity | None = None
+    likely: int = 0  # bytes of an item
 
 
 class Sink(Protocol):
     """Takes what a file consists of, and names it."""
 
-    def chunk(self, data: memoryview) -> bytes:
-        """Store a chunk unless it is known; `data` may be reused as soon as this returns."""
+    def chunk(self, data: memoryview, likely: int = 0) -> bytes:
+        """Store a chunk unless it is known; `data` may be reused as soon as this returns.
+
+        `likely` is how many bytes an item of it has, if there is somebody who says so.
+        """
         ...
 
     def page(self, page: bytes) -> TreeId:
@@ -166,7 +170,7 @@ class FileReader:
             data = self._view[: self._fill(fd, 0, 0, size)]
             header = read_header(data, len(data))
             cuts = cuts_of(header.layout, run_cuts(data, len(data)) or self._chunker)
-            extents = [self._stored(chunk) for chunk in cuts.cut(data)]
+            extents = [self._stored(chunk, header.item_bytes) for chunk in cuts.cut(data)]
             return extents, object_name(data), _identity(header, data)
         content = _Content()
         for start, end, is_hole in stretches(fd, st):
@@ -191,7 +195,7 @@ class FileReader:
             used = 0
             cuts = cuts or self._cuts(data, stretch, size, content)  # the first piece tells
             for chunk in cuts.cut(data) if final else cuts.cut_some(data):
-                content.extents.append(self._stored(chunk))
+                content.extents.append(self._stored(chunk, content.likely))
                 used += len(chunk)
             if final:
                 return at
@@ -207,11 +211,12 @@ class FileReader:
             return self._chunker
         header = read_header(first, size)
         content.identity = _identity(header, first)
+        content.likely = header.item_bytes
         by_content = run_cuts(first, size) or self._chunker
         return cuts_of(header.layout if stretch[1] == size else None, by_content)
 
-    def _stored(self, chunk: memoryview) -> tuple[bytes, int]:
-        return self._sink.chunk(chunk), len(chunk)
+    def _stored(self, chunk: memoryview, likely: int) -> tuple[bytes, int]:
+        return self._sink.chunk(chunk, likely), len(chunk)
 
     def _fill(self, fd: int, into: int, offset: int, length: int) -> int:
         """Read up to `length` bytes into the buffer; fewer only at the file's end."""

@@ -17,12 +17,13 @@ from agent.model.location import Codec
 MAX_PLAIN_BYTES = 64 * 1024 * 1024  # no frame of ours is larger; a lying one is refused unread
 
 
-def squeeze(plain: Buffer) -> tuple[Codec, Buffer]:
+def squeeze(plain: Buffer, likely: int = 0) -> tuple[Codec, Buffer]:
     """Return the codec that fits and the squeezed bytes, which decode to `plain` (checked).
 
+    `likely` is how many bytes an item has, if there is somebody who says so (see `probe`).
     The bytes are `plain` itself where nothing fits: a wrong compressor costs space, never data.
     """
-    codec, item_bytes = probe(plain)
+    codec, item_bytes = probe(plain, likely)
     most = int(WORTH_IT * len(plain))
     squeezed: bytes | None = None
     if codec is Codec.BLOSC2:

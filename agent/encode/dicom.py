@@ -53,12 +53,22 @@ class PixelLayout:
     is_encapsulated: bool
     is_big_endian: bool
 
+    @property
+    def item_bytes(self) -> int:
+        """How many bytes a pixel has, or a sample where planes are apart; 0 if that is not told."""
+        return self.row_bytes // self.columns if self.columns else 0
+
 
 class Header(NamedTuple):
     """What a file's first bytes say; both None where it is no DICOM file."""
 
     identity: DicomIdentity | None
     layout: PixelLayout | None
+
+    @property
+    def item_bytes(self) -> int:
+        """How many bytes a pixel is said to have; 0 where nothing is."""
+        return self.layout.item_bytes if self.layout else 0
 
 
 _NOTHING: Final = Header(None, None)

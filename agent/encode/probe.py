@@ -17,8 +17,12 @@ _FRAMING_BYTES: Final = 36  # of a chunk of one block: a sample pays them, a fra
 _AT_LEAST_BYTES: Final = 32  # saved: of a sample that is nothing but one colour no one can tell
 
 
-def probe(plain: Buffer) -> tuple[Codec, int]:
-    """Return the codec that a sample of `plain` speaks for, and for numbers the item's bytes."""
+def probe(plain: Buffer, likely: int = 0) -> tuple[Codec, int]:
+    """Return the codec that a sample of `plain` speaks for, and for numbers the item's bytes.
+
+    Where somebody says how many bytes an item is likely to have, no other number is tried if the
+    sample bears it out: a wrong word costs space, never data.
+    """
     if len(plain) < MIN_PLAIN_BYTES:
         return (Codec.ZSTD if len(plain) > 64 else Codec.RAW), 0
     sample = _sample(plain)
@@ -27,11 +31,18 @@ def probe(plain: Buffer) -> tuple[Codec, int]:
         least = _size(sample, tools, 0)
         if not (sample.isascii() and 0 not in sample):  # text
             bound = min(CLEARLY * least, least - _AT_LEAST_BYTES)
-            for item in ITEM_BYTES:
+            for item in _candidates(likely):
                 size = _size(sample, tools, item)
                 if size < bound:
                     codec, item_bytes, bound, least = Codec.BLOSC2, item, size, size
+                    if item == likely:
+                        break
     return (codec, item_bytes) if least <= WORTH_IT * _SAMPLE_BYTES else (Codec.RAW, 0)
+
+
+def _candidates(likely: int) -> tuple[int, ...]:
+    """Return the numbers of bytes to try, a likely one first."""
+    return (likely, *ITEM_BYTES) if likely in ITEM_BYTES else ITEM_BYTES
 
 
 def _sample(plain: Buffer) -> bytes:

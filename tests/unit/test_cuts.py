@@ -196,7 +196,7 @@ class MemorySink:
         """Start empty."""
         self.chunks: list[bytes] = []
 
-    def chunk(self, data: memoryview) -> bytes:
+    def chunk(self, data: memoryview, likely: int = 0) -> bytes:
         """Keep a chunk."""
         self.chunks.append(bytes(data))
         return IDS.chunk_id(data)

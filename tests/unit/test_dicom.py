@@ -127,7 +127,7 @@ def test_nested_sequences_and_inner_pixels_are_skipped(name: str, undefined: boo
     data = written(dataset)
     layout = scan(data)
     assert layout is not None
-    assert (layout.rows, layout.columns, layout.bits) == (64, 64, 16)
+    assert (layout.rows, layout.columns, layout.bits, layout.item_bytes) == (64, 64, 16, 2)
     assert layout.is_big_endian is ("bigendian" in name)
     assert data[layout.start : layout.end] == dataset.PixelData
 
@@ -144,11 +144,13 @@ def test_frames_of_colour_planes_and_shared_colour_have_their_lengths() -> None:
     planes.Rows, planes.Columns, planes.BitsAllocated = 10, 20, 8
     planes.PixelData = bytes(600)
     found["planes"] = scan(written(planes))
-    shapes = {name: (one.frame_bytes, one.row_bytes) for name, one in found.items() if one}
+    shapes = {
+        name: (one.frame_bytes, one.row_bytes, one.item_bytes) for name, one in found.items() if one
+    }
     assert shapes == {
-        "SC_rgb_small_odd.dcm": (27, 9),
-        "SC_ybr_full_422_uncompressed.dcm": (20_000, 200),
-        "planes": (600, 20),
+        "SC_rgb_small_odd.dcm": (27, 9, 3),
+        "SC_ybr_full_422_uncompressed.dcm": (20_000, 200, 2),
+        "planes": (600, 20, 1),
     }
 
 

@@ -166,7 +166,7 @@ def test_an_identity_counts_towards_the_bounds_of_a_page() -> None:
 class _Sink:
     """Names chunks and pages, and keeps none."""
 
-    def chunk(self, data: memoryview) -> bytes:
+    def chunk(self, data: memoryview, likely: int = 0) -> bytes:
         """Name a chunk."""
         return IDS.chunk_id(data)
 

@@ -18,6 +18,7 @@ from agent.model.ids import TreeId
 from agent.model.tree import Entry, Flaw, Kind, unpack_extents
 from tests.fakes.clock import FakeClock
 from tests.fakes.ticks import show_change
+from tests.unit.test_cuts import native, written
 
 IDS = IdKey(bytes(range(32)))
 
@@ -28,11 +29,13 @@ class MemorySink:
     def __init__(self) -> None:
         """Start empty."""
         self.chunks: dict[bytes, bytes] = {}
+        self.likely: set[int] = set()
         self.before_chunk: Callable[[], None] = lambda: None
 
-    def chunk(self, data: memoryview) -> bytes:
+    def chunk(self, data: memoryview, likely: int = 0) -> bytes:
         """Keep a chunk."""
         self.before_chunk()
+        self.likely.add(likely)
         id_ = IDS.chunk_id(data)
         self.chunks[id_] = bytes(data)
         return id_
@@ -100,6 +103,22 @@ def test_a_file_that_changes_once_while_it_is_read_is_read_again(reading: Readin
     assert entry is not None
     assert (entry.flaw, reading.whole(entry)) == (Flaw.NONE, b"after, and longer")
     assert entry.digest == object_name(b"after, and longer")
+
+
+@pytest.mark.parametrize(("frames", "padding"), [(1, 0), (20, BUFFER_BYTES)])
+def test_what_a_header_says_of_its_pixels_goes_with_every_chunk(
+    reading: Reading, frames: int, padding: int
+) -> None:
+    """Whether a file is read in one piece or in many; of the next file nothing is said."""
+    image = native(256, 256, frames)
+    image.PixelData += bytes(padding)
+    (reading.root / "image").write_bytes(written(image))
+    (reading.root / "text").write_bytes(b"text" * 100_000)
+    assert reading.read("image") is not None
+    assert reading.sink.likely == {2}
+    reading.sink.likely.clear()
+    assert reading.read("text") is not None
+    assert reading.sink.likely == {0}
 
 
 @pytest.mark.parametrize("size", [10, BUFFER_BYTES + 10])

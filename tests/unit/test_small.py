@@ -42,7 +42,7 @@ class MemorySink:
         self.calls.append(len(pieces))
         return [self.chunk(memoryview(piece)) for piece in pieces]
 
-    def chunk(self, data: memoryview) -> bytes:
+    def chunk(self, data: memoryview, likely: int = 0) -> bytes:
         """Keep one."""
         id_ = IDS.chunk_id(data)
         self.stored[id_] = bytes(data)
