@@ -6,6 +6,7 @@ from agent.errors import RepositoryError, RestoreIncomplete, VitrineError
 
 # a hostile tree may hold values that the kernel's interface cannot even be asked to set
 OF_ONE_FILE = (OSError, RepositoryError, ValueError, OverflowError)
+_MOST = 400  # characters
 _ENDS_ALL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
 
 
@@ -19,9 +20,9 @@ def refuse_end(error: Exception) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return what the report says of a file that failed."""
+    """Return what the report says of a file that failed, in a few words: a batch's fit a socket."""
     if isinstance(error, VitrineError):
-        return error.message
+        return error.message[:_MOST]
     if isinstance(error, OSError):
         return error.strerror or "the target refused"
     return "it has a value that no file can have"
