@@ -19,8 +19,9 @@ a trick: objects are put whole and never changed; there is no rename, no append,
    nor is what bears no object's name.  What cannot be listed is an error, never skipped.
 6. **delete** of what is not there succeeds: deleting twice is deleting.  On return it survives a
    power cut, too: a keyslot that was destroyed does not come back.
-7. **A draft** is a put in pieces: rules 2 and 3 hold of its `keep`, and until then nothing of it is
-   there for anybody.  One that is dropped, or whose owner died, leaves nothing behind.
+7. **A draft** is a put in pieces, as object stores have uploads in parts: rules 2 and 3 hold of its
+   `keep`, and until then nothing of it is there for anybody.  One that is dropped, or whose owner
+   died, leaves nothing behind for long.
 8. **Errors**: ObjectMissing names the object; ObjectDamaged says that it is shorter than was asked
    for; StoreFull says that space ran out and nothing was stored; everything else is
    StoreUnavailable with the reason.  No other exception leaves but ValueError, for a name, prefix
