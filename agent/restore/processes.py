@@ -23,7 +23,8 @@ from agent.restore.serving import serve_and_vanish
 from agent.restore.tally import Done
 from agent.restore.work import FileWork
 
-MAX_PROCESSES = 4  # some 25 MiB each: together they take less than Argon2id did before them
+MAX_PROCESSES = 4  # 36 MB each: together with the walker no more than Argon2id took before them
+_WAITING = 2  # processes more than cores: about as many wait for the disk
 _QUEUED = 2  # batches a process has: one that it writes, one that waits
 _GRACE_S = 10.0  # for a process that is told to end, which it asks between two stretches of bytes
 _THREADS = Path("/proc/self/task")
@@ -32,13 +33,13 @@ _THREADS = Path("/proc/self/task")
 def how_many() -> int:
     """Return how many processes to write with; 0 where forking is not safe.
 
-    One a core, and one more: for now and then one waits for the disk.
+    One a core, and two more, for now and then some wait for the disk.
 
-    It is not where this process has other threads: a fork copies the locks that they hold.
+    It is not safe where this process has other threads: a fork copies the locks that they hold.
     """
     if sum(1 for _ in _THREADS.iterdir()) > 1:
         return 0
-    return min(len(os.sched_getaffinity(0)) + 1, MAX_PROCESSES)
+    return min(len(os.sched_getaffinity(0)) + _WAITING, MAX_PROCESSES)
 
 
 class _Process:
