@@ -36,7 +36,7 @@ def run(
     """Run a command to its end; raise CommandFailed with what it said if it fails.
 
     Processor time is that of the command and of every child it waited for; memory is that of the
-    largest of them: the programs measured here do this work in one process.
+    largest of them: no program measured here takes more in several at once (docs/restore.md).
     """
     env = {**os.environ, **(environment or {})}
     began = time.monotonic()
