@@ -168,13 +168,13 @@ class Installation:
     ) -> None:
         """Stop `process` (SIGSTOP) once `truth` holds: it runs for A_MOMENT_S between two looks."""
         deadline = SystemClock().monotonic() + PATIENCE_S
-        process.send_signal(signal.SIGSTOP)
+        _stop(process)
         while not truth():
             assert process.poll() is None, f"ended before {what}: {self.log}"
             assert SystemClock().monotonic() < deadline, f"never came: {what}: {self.log}"
             process.send_signal(signal.SIGCONT)
             pause(A_MOMENT_S)
-            process.send_signal(signal.SIGSTOP)
+            _stop(process)
 
     def wait_until_protected(self) -> SnapshotInfo:
         """Return the newest snapshot, once it shows every source as it is.
@@ -336,6 +336,12 @@ class Running:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Return once all threads of a child have stopped, or it has ended."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 def _present_step() -> int:
