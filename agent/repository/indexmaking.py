@@ -1,14 +1,17 @@
 """The plaintext of index objects: made of what packs hold, or of other index objects.
 
-Costs the memory of the result; the layout is that of agent/repository/indexfile.py.
+The layout is that of agent/repository/indexfile.py.
 """
 
 import heapq
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 
 from agent.model.ids import IndexId, PackId
 from agent.repository.indexfile import HEADER, MAGIC, PACK_ROW, RECORD, VERSION, IndexFile
 from agent.repository.pack import FRAME_ROW, Contents, FrameRow
+
+_TOGETHER = 8192
 
 
 def encode(packs: Sequence[Contents], supersedes: Sequence[IndexId] = ()) -> bytes:
@@ -33,8 +36,8 @@ def merge(files: Sequence[IndexFile], without: Collection[PackId] = ()) -> bytes
     """Return the plaintext of one index object that holds what `files` hold, a pack once.
 
     Packs in `without` are left out.  It supersedes them, and whatever they superseded: a reader
-    needs to open no other object to know.  Costs the memory of the result and no more, for records
-    are merged as they lie.
+    needs to open no other object to know.  Costs twice the memory of the result, as sealing does,
+    for records are merged as they lie.
     """
     rows: list[bytes] = []
     frames: list[bytes] = []
@@ -53,9 +56,17 @@ def merge(files: Sequence[IndexFile], without: Collection[PackId] = ()) -> bytes
             frames.append(file.frame_bytes(row.first_frame, end))
             first_frame += end - row.first_frame
         streams.append(file.renumbered(mapping))
-    records = bytearray().join(heapq.merge(*streams))
     gone = sorted({file.id for file in files} | {old for file in files for old in file.supersedes})
-    head = HEADER.pack(
-        MAGIC, VERSION, len(rows), first_frame, len(gone), len(records) // RECORD.size
-    )
-    return b"".join((head, *rows, *frames, *gone, records))
+    merged = bytearray().join((bytes(HEADER.size), *rows, *frames, *gone))
+    before = len(merged)
+    for some in _batches(heapq.merge(*streams)):
+        merged += some
+    records = (len(merged) - before) // RECORD.size
+    HEADER.pack_into(merged, 0, MAGIC, VERSION, len(rows), first_frame, len(gone), records)
+    return bytes(merged)
+
+
+def _batches(records: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the records, so many together that joining them does not hold all at once."""
+    while some := b"".join(islice(records, _TOGETHER)):
+        yield some
