@@ -5,14 +5,13 @@ one boot the smaller of the two counts; after a boot the wall clock is all there
 bound what they believe of it.
 """
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from agent.clock import Clock
-from agent.errors import StoreUnavailable
 from agent.model.decoding import UNDECODABLE
+from agent.notefile import replace_durably
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _S = 10**9
@@ -60,15 +59,7 @@ def _noted(path: Path) -> _Noted | None:
 def note_clocks(path: Path, clock: Clock) -> None:
     """Note both clocks, durably."""
     noted = _Noted(_boot(), clock.monotonic(), clock.now_ns())
-    temporary = path.with_suffix(".new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(noted))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreUnavailable(f"{path} cannot be written: {error.strerror}") from error
+    replace_durably(path, msgspec.json.encode(noted))
 
 
 def _boot() -> str:

@@ -1,12 +1,11 @@
 """Which thirtieth of a repository was last read when, remembered in a file of maintenance's own."""
 
-import os
 from pathlib import Path
 
 import msgspec
 
-from agent.errors import StoreUnavailable
 from agent.model.decoding import UNDECODABLE
+from agent.notefile import replace_durably
 
 FILE = "rotation.json"  # in the state directory
 PARTS = 30
@@ -68,12 +67,4 @@ def load(path: Path) -> Rotation:
 
 def save(path: Path, rotation: Rotation) -> None:
     """Remember, durably."""
-    temporary = path.with_suffix(".new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(rotation))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreUnavailable(f"{path} cannot be written: {error.strerror}") from error
+    replace_durably(path, msgspec.json.encode(rotation))

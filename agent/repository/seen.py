@@ -4,17 +4,17 @@ The repository's storage could serve an old state of itself, and every signature
 right.  Gate and maintenance therefore each keep, in their own state, how far each chain had come.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from agent.errors import ChainBroken, ConfigInvalid, StoreFull
+from agent.errors import ChainBroken, ConfigInvalid, StoreFull, StoreUnavailable
 from agent.model.decoding import UNDECODABLE
 from agent.model.ids import HostId, VaultId
 from agent.model.snapshot import SnapshotInfo
+from agent.notefile import replace_durably
 from agent.repository.removals import NO_REMOVALS, Removals
 
 _REMOVALS = "/removals"  # after the vault, in place of a host
@@ -102,12 +102,7 @@ def _load(path: Path) -> dict[str, _End]:
 
 
 def _save(path: Path, ends: dict[str, _End]) -> None:
-    temporary = path.with_suffix(".new")
     try:
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(ends))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreFull(f"{path} cannot be written: {error.strerror}") from error
+        replace_durably(path, msgspec.json.encode(ends))
+    except StoreUnavailable as error:
+        raise StoreFull(error.message) from error

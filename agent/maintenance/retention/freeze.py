@@ -3,15 +3,14 @@
 A freeze is on disk until `vitrine retention thaw`; whatever causes it may be gone by then.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from agent.errors import StoreUnavailable
 from agent.model.decoding import UNDECODABLE
+from agent.notefile import replace_durably
 
 MASS_SHARE = 0.2  # of all snapshots at once
 MASS_COUNT = 10
@@ -94,15 +93,7 @@ class FreezeFile:
         """Freeze, durably; what it was frozen for first stays."""
         if self.read() is not None:
             return
-        temporary = self._path.with_suffix(".new")
-        try:
-            with temporary.open("wb") as file:
-                file.write(msgspec.json.encode(why))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-        except OSError as error:
-            raise StoreUnavailable(f"{self._path} cannot be written: {error.strerror}") from error
+        replace_durably(self._path, msgspec.json.encode(why))
 
     def thaw(self) -> None:
         """Undo a freeze, if there is one."""

@@ -1,12 +1,12 @@
 """What retention of a vault remembers between runs: holds it has seen, signs somebody looked at."""
 
-import os
 from pathlib import Path
 
 import msgspec
 
-from agent.errors import ConfigInvalid, StoreUnavailable
+from agent.errors import ConfigInvalid
 from agent.model.decoding import UNDECODABLE
+from agent.notefile import replace_durably
 
 
 class Notes(msgspec.Struct, frozen=True):
@@ -38,15 +38,7 @@ class NotesFile:
 
     def save(self, notes: Notes) -> None:
         """Replace them, durably."""
-        temporary = self._path.with_suffix(".new")
-        try:
-            with temporary.open("wb") as file:
-                file.write(msgspec.msgpack.encode(notes))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-        except OSError as error:
-            raise StoreUnavailable(f"{self._path} cannot be written: {error.strerror}") from error
+        replace_durably(self._path, msgspec.msgpack.encode(notes))
 
     def add_hold(self, name: bytes) -> None:
         """Remember a hold from its first moment on, so that it cannot vanish before a run."""

@@ -6,16 +6,16 @@ the future.  So an owned agent cannot claim times that have good snapshots thinn
 #22057).
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from agent.errors import ConfigInvalid, StoreUnavailable
+from agent.errors import ConfigInvalid
 from agent.model.decoding import UNDECODABLE
 from agent.model.ids import HostId, SnapshotId
 from agent.model.snapshot import SnapshotInfo
+from agent.notefile import replace_durably
 
 
 class _Memory(msgspec.Struct):
@@ -66,12 +66,4 @@ class ReceivedTimes:
         return times
 
     def _save(self) -> None:
-        temporary = self._path.with_suffix(".new")
-        try:
-            with temporary.open("wb") as file:
-                file.write(msgspec.msgpack.encode(self._memory))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-        except OSError as error:
-            raise StoreUnavailable(f"{self._path} cannot be written: {error.strerror}") from error
+        replace_durably(self._path, msgspec.msgpack.encode(self._memory))
